@@ -1,0 +1,152 @@
+//! Inference as the engine sees it: a checkpoint becomes a [`Model`], a model
+//! answers operations.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::host::Ragged;
+use crate::model::{Checkpoint, ModelConstraints};
+use crate::task::{Answer, Operation};
+
+/// Loads checkpoints. One implementation runs on candle, one answers from a
+/// table in tests.
+pub trait Backend: Send + Sync {
+    /// Name and version; part of every result, because another version may
+    /// compute other bits.
+    fn version(&self) -> String;
+
+    /// Reads headers only: nothing the size of the model is allocated.
+    fn inspect(&self, directory: &Path) -> Result<Checkpoint, BackendError>;
+
+    /// Makes a model ready. `constraints` were checked against
+    /// [`Backend::inspect`] before.
+    fn load(
+        &self,
+        checkpoint: &Checkpoint,
+        constraints: &ModelConstraints,
+        tokenizer: Arc<dyn Tokenizer>,
+        control: &RunControl,
+    ) -> Result<Box<dyn Model>, BackendError>;
+}
+
+/// A loaded model.
+pub trait Model: Send {
+    /// Answers all operations, in their order. The answers do not depend on
+    /// what else is in the list. A request that only itself is at fault for
+    /// gets [`Answer::Failed`]; an error ends the model.
+    fn run(
+        &mut self,
+        operations: &[&Operation],
+        control: &RunControl,
+    ) -> Result<Vec<Answer>, BackendError>;
+}
+
+/// Turns texts into token ids and back.
+pub trait Tokenizer: Send + Sync {
+    /// SHA-256 of the tokenizer's file, in hexadecimal.
+    fn digest(&self) -> &str;
+    /// Number of ids, added tokens included.
+    fn vocabulary_size(&self) -> u32;
+    /// See [`crate::host::Host::encode`].
+    fn encode(&self, texts: &[String], special: bool) -> Result<Ragged, String>;
+    /// See [`crate::host::Host::decode`].
+    fn decode(&self, ids: &Ragged) -> Result<Vec<String>, String>;
+    /// Beginning-of-sequence token.
+    fn beginning_of_sequence(&self) -> Option<u32>;
+    /// End-of-sequence token.
+    fn end_of_sequence(&self) -> Option<u32>;
+}
+
+/// Deadline, cancellation and progress of one model's run, polled by the
+/// backend inside its loops.
+#[derive(Clone, Default)]
+pub struct RunControl {
+    deadline: Option<(Instant, Duration)>,
+    cancelled: Arc<AtomicBool>,
+    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Tokens computed so far.
+    pub done_tokens: u64,
+    /// Tokens that the run will compute in all.
+    pub total_tokens: u64,
+}
+
+impl RunControl {
+    /// Fails the run with [`BackendError::TimeLimit`] after `limit`.
+    pub fn with_time_limit(mut self, limit: Duration) -> Self {
+        self.deadline = Some((Instant::now() + limit, limit));
+        self
+    }
+
+    /// Shares a flag that ends the run when it turns true.
+    pub fn with_cancellation(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancelled = flag;
+        self
+    }
+
+    /// Calls `report` as the run proceeds, from any thread.
+    pub fn with_progress(mut self, report: Arc<dyn Fn(Progress) + Send + Sync>) -> Self {
+        self.progress = Some(report);
+        self
+    }
+
+    /// Tells the listener, if any.
+    pub fn report(&self, progress: Progress) {
+        if let Some(report) = &self.progress {
+            report(progress);
+        }
+    }
+
+    /// Whether the run may go on.
+    pub fn check(&self) -> Result<(), BackendError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(BackendError::Cancelled);
+        }
+        match self.deadline {
+            Some((at, limit)) if Instant::now() >= at => {
+                Err(BackendError::TimeLimit { limit_seconds: limit.as_secs_f64() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a model could not be loaded or run. Reads after "failed to ...".
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BackendError {
+    /// The submission is at fault and will be so every time.
+    #[error("use the model: {0}")]
+    Model(String),
+    /// Numbers left the finite range while the model ran.
+    #[error("compute with the model: {place} gave a value that is not finite")]
+    NotFinite {
+        /// The layer or tensor, by its name in the checkpoint.
+        place: String,
+    },
+    /// The competition's time was up.
+    #[error("finish within the time limit of {limit_seconds} s")]
+    TimeLimit {
+        /// The limit.
+        limit_seconds: f64,
+    },
+    /// The operator stopped the run.
+    #[error("finish: the run was cancelled")]
+    Cancelled,
+    /// The machine is too small, by an estimate made before the run.
+    #[error("fit the model into memory: needs {needed_bytes} bytes of {available_bytes}")]
+    Memory {
+        /// Estimate of the peak.
+        needed_bytes: u64,
+        /// What may be used.
+        available_bytes: u64,
+    },
+    /// The machine or this engine is at fault, not the submission.
+    #[error("run inference: {0}")]
+    Engine(String),
+}

@@ -1,0 +1,325 @@
+//! Competitions: the rules under which models are ranked.
+//!
+//! A raw `CompetitionFile` is what YAML says; a
+//! [`Subnet`] is what it means. Only the latter reaches the engine, and it
+//! cannot be wrong.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::model::{ModelConstraints, NormLimits};
+
+/// A checked competition file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Subnet {
+    /// The subnet's number on chain, if it is on one.
+    pub netuid: Option<u16>,
+    /// Blocks between two seeds.
+    pub block_cadence: u64,
+    /// Competitions in the file's order.
+    pub competitions: Vec<Competition>,
+    /// Which of them run from which block on, ascending.
+    pub schedule: Vec<ScheduleEntry>,
+    /// Submissions listed in the file itself.
+    pub submissions: Vec<Submission>,
+}
+
+/// From a block on, these competitions are active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScheduleEntry {
+    /// First block.
+    pub from_block: u64,
+    /// Indices into [`Subnet::competitions`].
+    pub competitions: Vec<usize>,
+}
+
+/// The rules of one competition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Competition {
+    /// Key in the file.
+    pub key: String,
+    /// Id that miners commit to.
+    pub id: u32,
+    /// Title for people; the key when there is none.
+    pub title: String,
+    /// Share of the subnet's emission, in [0, 1].
+    pub emission_share: f64,
+    /// What a model must be.
+    pub model: ModelRules,
+    /// When and for how long models are evaluated.
+    pub evaluation: EvaluationRules,
+    /// What models are evaluated on; weights sum to 1.
+    pub tasks: Vec<TaskRules>,
+    /// How scores become weights.
+    pub ranking: RankingRules,
+}
+
+/// See [`Competition::model`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelRules {
+    /// Number of parameters, inclusive.
+    pub parameters: Option<crate::model::Range>,
+    /// Size of all files.
+    pub max_bytes: Option<u64>,
+    /// Allowed architectures; any when empty.
+    pub architectures: Vec<String>,
+    /// Whose tokenizer counts.
+    pub tokenizer: TokenizerRule,
+    /// Tokens per sequence.
+    pub sequence_length: u32,
+    /// Demanded element type of the weights.
+    pub dtype: Option<String>,
+    /// Sanity limits on weights.
+    pub norms: Option<NormLimits>,
+}
+
+impl ModelRules {
+    /// The part that a checkpoint's headers are checked against, once the
+    /// tokenizer's size is known.
+    pub fn constraints(&self, vocabulary_size: Option<u64>) -> ModelConstraints {
+        ModelConstraints {
+            parameters: self.parameters,
+            max_bytes: self.max_bytes,
+            architectures: self.architectures.clone(),
+            sequence_length: self.sequence_length,
+            dtype: self.dtype.clone(),
+            vocabulary_size,
+            norms: self.norms,
+        }
+    }
+}
+
+/// Whose tokenizer counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum TokenizerRule {
+    /// Every model is read with this one.
+    Fixed(Location),
+    /// Every model is read with its own; metrics must then be per byte.
+    Submission,
+}
+
+/// A place that data, a tokenizer or a plugin comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Location {
+    /// A path on this machine, made absolute against the file that named it.
+    Local(PathBuf),
+    /// A repository of the hub.
+    Hub {
+        /// `organisation/name`.
+        repository: String,
+        /// Commit hash, when pinned.
+        revision: Option<String>,
+    },
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Location::Local(path) => write!(f, "{}", path.display()),
+            Location::Hub { repository, revision: None } => write!(f, "{repository}"),
+            Location::Hub { repository, revision: Some(at) } => write!(f, "{repository}@{at}"),
+        }
+    }
+}
+
+/// See [`Competition::evaluation`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvaluationRules {
+    /// Blocks between a commitment and its first evaluation.
+    pub delay_blocks: u64,
+    /// Time for one model, in seconds.
+    pub time_limit_seconds: Option<f64>,
+    /// What a model gets that did not finish.
+    pub on_timeout: OnTimeout,
+    /// How often a model is tried again.
+    pub max_retries: u32,
+}
+
+/// See [`EvaluationRules::on_timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTimeout {
+    /// Another attempt, then failure.
+    Retry,
+    /// Failure at once.
+    Fail,
+}
+
+/// One weighted task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TaskRules {
+    /// Name, unique in the competition.
+    pub name: String,
+    /// Which implementation.
+    pub task: TaskReference,
+    /// JSON for the task itself; fits its schema.
+    pub config: String,
+    /// Where the rows come from; tasks that make their own have none.
+    pub dataset: Option<DatasetRules>,
+    /// Share of the score, in [0, 1].
+    pub weight: f64,
+    /// How its metric becomes comparable.
+    pub normalization: Normalization,
+    /// What happens when its data cannot be had.
+    pub on_failure: OnFailure,
+}
+
+/// Which implementation a task has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum TaskReference {
+    /// Compiled in, by id.
+    Native(String),
+    /// A WebAssembly component.
+    Plugin {
+        /// Where it is.
+        location: Location,
+        /// Its digest in hexadecimal, when pinned.
+        sha256: Option<String>,
+    },
+}
+
+/// What a round draws from a dataset.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DatasetRules {
+    /// Where the rows are.
+    pub location: Location,
+    /// Configurations of a hub dataset.
+    pub configs: ConfigRule,
+    /// Split of a hub dataset.
+    pub split: String,
+    /// The column or member that holds the text.
+    pub text_field: Option<String>,
+    /// How a local text file becomes rows.
+    pub unit: TextUnit,
+    /// Pages drawn by the round's seed; all rows in order when none.
+    pub pages: Option<u32>,
+    /// Rows in a page.
+    pub rows_per_page: u32,
+}
+
+/// See [`DatasetRules::configs`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigRule {
+    /// One, by name.
+    One(String),
+    /// All that the dataset lists, but for the one named `default`.
+    AllButDefault,
+}
+
+/// How a `.txt` file becomes rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextUnit {
+    /// One row per file.
+    File,
+    /// One row per block of lines between blank lines.
+    Paragraph,
+    /// One row per line that is not blank.
+    Line,
+}
+
+/// How a task's loss becomes comparable to others.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalization {
+    /// As it is.
+    None,
+    /// `(1 - e^(-loss/ceiling)) / (1 - e^-1)`, at most 1.
+    InverseExponential {
+        /// The loss that counts as 1.
+        ceiling: f64,
+    },
+    /// `(loss - min) / (max - min)`, within [0, 1].
+    MinMax {
+        /// The loss that counts as 0.
+        min: f64,
+        /// The loss that counts as 1.
+        max: f64,
+    },
+}
+
+/// See [`TaskRules::on_failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// No verdict this round.
+    SkipRound,
+    /// The other tasks' weights are scaled up, the same for every model.
+    DropTask,
+}
+
+/// How scores become weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RankingRules {
+    /// The advantage of being earlier.
+    pub epsilon: Epsilon,
+    /// How win rates become weights.
+    pub weights: WeightRule,
+    /// Share of the old weights in the new, in [0, 1].
+    pub moving_average_previous: f64,
+    /// Averages below this count as nothing.
+    pub min_weight: f64,
+    /// What happens when no model has a score.
+    pub on_all_failed: OnAllFailed,
+}
+
+/// How much an earlier submission's loss is reduced in a duel, as a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Epsilon {
+    /// The same at any age.
+    Fixed(f64),
+    /// From `start` at age 0 linearly to `end` at age `blocks`.
+    LinearDecay {
+        /// Fraction at age 0.
+        start: f64,
+        /// Fraction from age `blocks` on.
+        end: f64,
+        /// Age in blocks at which the decay ends.
+        blocks: u64,
+    },
+}
+
+/// How win rates become weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightRule {
+    /// `softmax(win rate / temperature)`.
+    Softmax {
+        /// Above 0; smaller gives more to the winner.
+        temperature: f64,
+    },
+    /// Everything to the one with the highest win rate.
+    WinnerTakesAll,
+}
+
+/// See [`RankingRules::on_all_failed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAllFailed {
+    /// The weights of the round before.
+    KeepPrevious,
+    /// Nobody gets anything.
+    Zero,
+}
+
+/// A model that competes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Submission {
+    /// Who.
+    pub uid: u16,
+    /// Who, by key; empty when unknown.
+    pub hotkey: String,
+    /// Name for people.
+    pub name: String,
+    /// Block of the commitment.
+    pub block: u64,
+    /// Place within the block.
+    pub extrinsic_index: u32,
+    /// Where the model is.
+    pub model: crate::source::ModelReference,
+    /// Key of the competition; every one when none.
+    pub competition: Option<String>,
+}

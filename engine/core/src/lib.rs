@@ -1,0 +1,17 @@
+//! Domain types, all traits, competitions and ranking.
+//!
+//! This crate exists to keep what decides money free of everything that can
+//! fail for outside reasons: no input or output, no async, no inference
+//! library, no WebAssembly runtime, no chain client. Everything here is a pure
+//! function on owned data.
+
+pub mod backend;
+pub mod chain;
+pub mod competition;
+pub mod host;
+pub mod limits;
+pub mod model;
+pub mod results;
+pub mod source;
+pub mod state;
+pub mod task;

@@ -1,0 +1,31 @@
+//! Limits on everything that comes from outside. Each has a name, so that an
+//! error can say which one was met.
+
+/// Bytes of one competition, submissions or scores file.
+pub const MAX_DOCUMENT_BYTES: u64 = 1 << 20;
+/// Competitions in one file.
+pub const MAX_COMPETITIONS: usize = 64;
+/// Tasks in one competition.
+pub const MAX_TASKS: usize = 64;
+/// Submissions in one round.
+pub const MAX_SUBMISSIONS: usize = 4096;
+/// Entries of a schedule.
+pub const MAX_SCHEDULE_ENTRIES: usize = 4096;
+/// Rows that one task may ask about in a round.
+pub const MAX_ROWS_PER_TASK: usize = 1_000_000;
+/// Requests of one row in one round of questions.
+pub const MAX_REQUESTS_PER_ROW: usize = 256;
+/// Rounds of questions about one row.
+pub const MAX_ROUNDS_PER_ROW: u32 = 64;
+/// Tokens of one request.
+pub const MAX_TOKENS_PER_REQUEST: usize = 1 << 20;
+/// Tokens that one request may generate.
+pub const MAX_GENERATED_TOKENS: u32 = 1 << 16;
+/// Bytes of text in one request.
+pub const MAX_TEXT_BYTES_PER_REQUEST: usize = 16 << 20;
+/// Bytes of the state that a row may carry from one round to the next.
+pub const MAX_STATE_BYTES: usize = 1 << 20;
+/// Measures of one row, and metrics of one task.
+pub const MAX_MEASURES: usize = 256;
+/// Bytes of one name that a task, a model or a file gives.
+pub const MAX_NAME_BYTES: usize = 256;

@@ -1,0 +1,186 @@
+//! What a round found: the content of `results.json` beside the keys of
+//! lm-evaluation-harness, and the input of every report.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Violation;
+use crate::task::Metric;
+
+/// One run of the engine over one or more competitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Version of the engine.
+    pub engine: String,
+    /// Version of the inference backend.
+    pub backend: String,
+    /// Path of the competition file, as given.
+    pub file: String,
+    /// The block that ages, schedules and epsilon are computed at.
+    pub block: u64,
+    /// The round's seed, in decimal: up to 256 bits.
+    pub seed: String,
+    /// One entry per competition that ran, by id.
+    pub competitions: Vec<CompetitionResult>,
+    /// Weights over all competitions by their emission share, by uid; sum 1,
+    /// or all zero when nobody won anything.
+    pub weights: Vec<UidWeight>,
+}
+
+/// A weight on chain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UidWeight {
+    /// Whose.
+    pub uid: u16,
+    /// In [0, 1].
+    pub weight: f32,
+}
+
+/// One competition's verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompetitionResult {
+    /// Key in the file.
+    pub key: String,
+    /// Id on chain.
+    pub id: u32,
+    /// Title for people.
+    pub title: String,
+    /// SHA-256 of the competition's canonical form.
+    pub rules_sha256: String,
+    /// SHA-256 of the tokenizer.
+    pub tokenizer_sha256: String,
+    /// Share of the emission, in [0, 1].
+    pub emission_share: f64,
+    /// Epsilon of a submission of age zero, and of one older than the decay.
+    pub epsilon_start: f64,
+    /// See `epsilon_start`.
+    pub epsilon_end: f64,
+    /// The tasks, in the file's order.
+    pub tasks: Vec<TaskResult>,
+    /// Everything submitted, best first; those without a score last.
+    pub submissions: Vec<SubmissionResult>,
+    /// Every pair of scored submissions, both ways.
+    pub duels: Vec<Duel>,
+}
+
+/// A task as it was run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// Name in the competition.
+    pub name: String,
+    /// Task id.
+    pub task: String,
+    /// Version of the task.
+    pub version: String,
+    /// Share of the score, in [0, 1].
+    pub weight: f64,
+    /// Name of the metric that becomes the loss.
+    pub metric: String,
+    /// Rows that were asked about.
+    pub rows: u32,
+    /// Where the data came from.
+    pub dataset: String,
+    /// SHA-256 over all rows that the round drew.
+    pub rows_sha256: String,
+}
+
+/// One submission's way through the round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubmissionResult {
+    /// Who.
+    pub uid: u16,
+    /// Who, by key; empty when none was given.
+    pub hotkey: String,
+    /// Name for people: the directory's or the repository's.
+    pub name: String,
+    /// Block of the commitment.
+    pub block: u64,
+    /// Where the model was.
+    pub path: String,
+    /// SHA-256 over the names and contents of the model's files.
+    pub model_sha256: Option<String>,
+    /// Parameters, when the headers could be read.
+    pub parameters: Option<u64>,
+    /// What became of it.
+    pub status: Status,
+    /// 1 is best; submissions without a score have none.
+    pub rank: Option<u32>,
+    /// Weighted loss; lower is better.
+    pub score: Option<f64>,
+    /// One entry per task of the competition, in its order.
+    pub tasks: Vec<TaskScore>,
+    /// Duels won.
+    pub wins: u32,
+    /// Wins over duels, in [0, 1].
+    pub win_rate: f64,
+    /// Weight within the competition.
+    pub weight: f64,
+    /// Share of the subnet's emission through this competition.
+    pub emission: f64,
+}
+
+/// What became of a submission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Status {
+    /// Scored, and in the competitive set.
+    Scored,
+    /// Scored, but an earlier submission is better by more than any epsilon.
+    Outclassed {
+        /// The earlier submission's uid.
+        by: u16,
+    },
+    /// Equal to an earlier submission, tensor by tensor.
+    Copy {
+        /// The earlier submission's uid.
+        of: u16,
+    },
+    /// Does not meet the constraints.
+    Rejected {
+        /// Everything that is wrong.
+        violations: Vec<Violation>,
+    },
+    /// Could not be read, loaded or run.
+    Failed {
+        /// Why, after "failed to ...".
+        reason: String,
+    },
+    /// Submitted too recently to count.
+    Delayed {
+        /// First block at which it counts.
+        until_block: u64,
+    },
+}
+
+/// A submission's result on one task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskScore {
+    /// Name in the competition.
+    pub task: String,
+    /// The loss before normalisation; none when the task failed.
+    pub loss: Option<f64>,
+    /// Its standard error.
+    pub stderr: Option<f64>,
+    /// The loss after normalisation.
+    pub normalized: Option<f64>,
+    /// All metrics that the task computed.
+    pub metrics: Vec<Metric>,
+    /// Rows that were done.
+    pub rows: u32,
+    /// Rows that were skipped.
+    pub skipped: u32,
+    /// Why there is no loss.
+    pub failure: Option<String>,
+}
+
+/// One comparison of two submissions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Duel {
+    /// Row of the matrix.
+    pub uid: u16,
+    /// Column of the matrix.
+    pub against: u16,
+    /// Whether `uid` beats `against` under epsilon.
+    pub won: bool,
+    /// Loss of `uid` less that of `against`; negative is better.
+    pub difference: f64,
+}

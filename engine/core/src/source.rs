@@ -1,0 +1,56 @@
+//! Where rows and models come from.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Any error of an implementation, with its chain of sources.
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Rows by index.
+pub trait Dataset: Send + Sync {
+    /// Number of rows.
+    fn len(&self) -> u64;
+
+    /// Whether there is no row at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Rows `start .. start + count`, each a JSON object; fewer at the end.
+    fn rows(&self, start: u64, count: u64) -> Result<Vec<Row>, SourceError>;
+}
+
+/// One row of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Where it came from, such as `prose.txt:12`.
+    pub origin: String,
+    /// A JSON object, one member per column.
+    pub json: String,
+}
+
+/// Names a model.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ModelReference {
+    /// A directory on this machine.
+    Directory(PathBuf),
+    /// A repository of the hub at a commit hash.
+    Repository {
+        /// `organisation/name`.
+        repository: String,
+        /// Commit hash.
+        revision: String,
+    },
+}
+
+/// Makes a model's files available as a directory.
+pub trait ModelSource: Send + Sync {
+    /// The directory with the model's files. `max_bytes` bounds what may be
+    /// fetched; it is checked before the first byte comes.
+    fn fetch(
+        &self,
+        reference: &ModelReference,
+        max_bytes: Option<u64>,
+    ) -> Result<PathBuf, SourceError>;
+}

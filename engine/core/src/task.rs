@@ -1,0 +1,367 @@
+//! Tasks and the messages that they exchange with the engine.
+//!
+//! The types mirror `plugins/wit/task.wit` one to one, so that a native task
+//! and a WebAssembly component are the same thing to the engine. A task never
+//! sees a model: it turns rows into [`Request`]s and [`Response`]s into
+//! [`Measure`]s.
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+
+/// What a competition evaluates models on.
+///
+/// The calls come in the order `describe`, `prepare`, `build`, then `score`
+/// once or more for every row of every model, then `aggregate` once for every
+/// model. Every call is a pure function of its arguments and of what the
+/// [`Host`] answers; a task keeps no state between calls.
+pub trait Task: Send + Sync {
+    /// What the task is, before any configuration.
+    fn describe(&self) -> Info;
+
+    /// Which datasets the task reads under this configuration (JSON).
+    fn prepare(&self, config: &str) -> Result<Plan, TaskError>;
+
+    /// The first step of rows `start .. start + count`.
+    ///
+    /// Fewer than `count` steps mean that the task has no further rows.
+    fn build(
+        &self,
+        host: &dyn Host,
+        config: &str,
+        start: u32,
+        count: u32,
+    ) -> Result<Vec<Step>, TaskError>;
+
+    /// The next step of one row, given the answers to what it asked.
+    fn score(
+        &self,
+        host: &dyn Host,
+        config: &str,
+        state: &[u8],
+        responses: &[Response],
+    ) -> Result<Step, TaskError>;
+
+    /// Metrics over all rows that were done, in row order.
+    ///
+    /// The first metric is the task's primary one: the competition turns it
+    /// into the model's loss on this task.
+    fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError>;
+}
+
+/// A task compiled into the binary. Tasks register themselves:
+///
+/// ```ignore
+/// inventory::submit! { NativeTask { id: "text_loss", task: &TextLoss } }
+/// ```
+pub struct NativeTask {
+    /// The name that competition files use; equals [`Info::id`].
+    pub id: &'static str,
+    /// The task itself.
+    pub task: &'static dyn Task,
+}
+
+inventory::collect!(NativeTask);
+
+/// All native tasks that are linked in, sorted by id.
+pub fn native_tasks() -> Vec<&'static NativeTask> {
+    let mut tasks: Vec<_> = inventory::iter::<NativeTask>.into_iter().collect();
+    tasks.sort_by_key(|task| task.id);
+    tasks
+}
+
+/// A task's description of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Name, unique among the tasks of a competition: `[a-z][a-z0-9_]*`.
+    pub id: String,
+    /// Semantic version of the task; a change of scores is a major change.
+    pub version: String,
+    /// One line for people.
+    pub summary: String,
+    /// JSON Schema of the task's configuration.
+    pub config_schema: String,
+    /// Names of the operations that it may ask for, as in [`Operation::name`].
+    pub operations: Vec<String>,
+    /// How many times a row may be asked about; 1 for single-round tasks.
+    pub max_rounds: u32,
+}
+
+/// Which rows a task reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Datasets, addressed by their index in [`Host::rows`].
+    pub sources: Vec<Source>,
+    /// How many rows [`Task::build`] will give, if known in advance.
+    pub rows: Option<u32>,
+}
+
+/// One dataset that a task reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Name of a dataset; empty for the one that the competition binds.
+    pub dataset: String,
+    /// Commit hash of the dataset's repository.
+    pub revision: Option<String>,
+    /// Split, such as `train` or `test`.
+    pub split: String,
+    /// Columns that the task reads; all when empty.
+    pub columns: Vec<String>,
+}
+
+/// What a row wants next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    /// Ask the model.
+    Ask(Ask),
+    /// The row is finished.
+    Done(Vec<Measure>),
+    /// The row does not count, and why.
+    Skip(String),
+}
+
+/// Requests to the model, and what the task wants back with the answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Opaque to the engine; handed to [`Task::score`] with the answers.
+    pub state: Vec<u8>,
+    /// At most [`crate::limits::MAX_REQUESTS_PER_ROW`].
+    pub requests: Vec<Request>,
+}
+
+/// One question to the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the task, unique within its row.
+    pub key: u32,
+    /// What is asked.
+    pub operation: Operation,
+}
+
+/// What a model can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Log-probability of each continuation given one context.
+    Loglikelihood(Loglikelihood),
+    /// Log-probability of a whole document, in windows of the model's length.
+    LoglikelihoodRolling(Part),
+    /// Log-probability of tokens `1..` of one packed sequence, each given all
+    /// tokens before it. The sequence must fit the sequence length.
+    TokenLoss(Vec<u32>),
+    /// Text generated from a prompt.
+    GenerateUntil(Generate),
+    /// Labels for an image.
+    Classify(Classify),
+    /// Anything that a special backend understands.
+    Custom(Custom),
+}
+
+impl Operation {
+    /// The field's standard name of the operation.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Operation::Loglikelihood(_) => "loglikelihood",
+            Operation::LoglikelihoodRolling(_) => "loglikelihood_rolling",
+            Operation::TokenLoss(_) => "token_loss",
+            Operation::GenerateUntil(_) => "generate_until",
+            Operation::Classify(_) => "classify",
+            Operation::Custom(_) => "custom",
+        }
+    }
+}
+
+/// Bytes that the host keeps for a task, such as an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Handle, valid for the round.
+    pub id: u32,
+    /// Size in bytes.
+    pub length: u32,
+    /// Media type, such as `image/png`.
+    pub media: String,
+}
+
+/// A piece of input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// Text, tokenized by the competition's tokenizer.
+    Text(String),
+    /// Token ids of the competition's tokenizer.
+    Tokens(Vec<u32>),
+    /// Bytes held by the host.
+    Blob(Blob),
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// Content in order.
+    pub parts: Vec<Part>,
+}
+
+/// What comes before the text that is scored or generated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prompt {
+    /// Parts as they are.
+    Raw(Vec<Part>),
+    /// Turns, rendered by the tokenizer's chat template.
+    Chat(Vec<Message>),
+}
+
+/// See [`Operation::Loglikelihood`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loglikelihood {
+    /// May be empty: the prefix token then stands for it.
+    pub context: Prompt,
+    /// Each is scored on its own; the context is computed once.
+    pub continuations: Vec<Part>,
+    /// Whether [`Span::per_token`] is wanted.
+    pub per_token: bool,
+}
+
+/// See [`Operation::GenerateUntil`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generate {
+    /// Truncated on the left when it does not fit.
+    pub prompt: Prompt,
+    /// The end-of-sequence token cannot come before so many tokens.
+    pub min_tokens: u32,
+    /// Generation ends after so many tokens.
+    pub max_tokens: u32,
+    /// Generation ends before the first of these texts.
+    pub stop: Vec<String>,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus mass in (0, 1]; 1 keeps all tokens.
+    pub top_p: f32,
+    /// How many texts are generated.
+    pub samples: u32,
+    /// JSON object of further settings; empty for none.
+    pub extra: String,
+}
+
+/// See [`Operation::Classify`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classify {
+    /// An image.
+    pub input: Blob,
+    /// Candidate labels; empty for the model's own classes.
+    pub labels: Vec<String>,
+    /// How many labels are answered.
+    pub top_k: u32,
+}
+
+/// See [`Operation::Custom`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Custom {
+    /// Name of the operation, such as `transcribe`.
+    pub kind: String,
+    /// JSON payload.
+    pub json: String,
+    /// Binary payload.
+    pub blobs: Vec<Blob>,
+}
+
+/// The model's answer to one request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// Key of the request.
+    pub key: u32,
+    /// What the model said.
+    pub answer: Answer,
+}
+
+/// What a model says to an [`Operation`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To loglikelihood (one per continuation), rolling and token loss (one).
+    Spans(Vec<Span>),
+    /// To generation, one per sample.
+    Texts(Vec<Text>),
+    /// To classification, best first.
+    Labels(Vec<Label>),
+    /// To a custom operation.
+    Custom(Custom),
+    /// This request could not be answered, and why; others can.
+    Failed(String),
+}
+
+/// The log-probability of a run of tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// Sum of natural-log probabilities, accumulated in f64.
+    pub logprob: f64,
+    /// How many tokens were scored.
+    pub tokens: u32,
+    /// UTF-8 bytes of the text that was scored.
+    pub bytes: u32,
+    /// Whether every token was the most probable one.
+    pub greedy: bool,
+    /// Natural-log probability per token, when asked for.
+    pub per_token: Vec<f32>,
+}
+
+/// A generated text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// Decoded without special tokens, cut at the stop text.
+    pub text: String,
+    /// `stop`, `length` or `end_of_sequence`.
+    pub finish: String,
+    /// Ids of the tokens generated, uncut.
+    pub tokens: Vec<u32>,
+}
+
+/// A label and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    /// Index into [`Classify::labels`], or the model's class.
+    pub index: u32,
+    /// Probability in [0, 1].
+    pub score: f32,
+}
+
+/// A number measured on one row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Name, such as `loss`.
+    pub name: String,
+    /// Finite value.
+    pub value: f64,
+    /// Weight of the row in an average, such as its number of tokens.
+    pub weight: f64,
+}
+
+/// A number over all rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// Name, such as `perplexity`.
+    pub name: String,
+    /// Finite value.
+    pub value: f64,
+    /// Standard error of `value`, where one is defined.
+    pub stderr: Option<f64>,
+    /// Direction of the metric.
+    pub higher_is_better: bool,
+    /// Rows that it was computed from.
+    pub samples: u32,
+}
+
+/// Why a task could not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum TaskError {
+    /// The competition configured the task wrongly.
+    #[error("read the task's configuration: {0}")]
+    Config(String),
+    /// The dataset does not have what the task needs.
+    #[error("use the task's data: {0}")]
+    Data(String),
+    /// The model's answers fail a gate of the task: the model is out.
+    #[error("pass the task's gate: {0}")]
+    Disqualified(String),
+    /// The task itself is at fault.
+    #[error("run the task: {0}")]
+    Internal(String),
+}
