@@ -60,6 +60,9 @@ pub struct CompetitionResult {
     pub submissions: Vec<SubmissionResult>,
     /// Every pair of scored submissions, both ways.
     pub duels: Vec<Duel>,
+    /// Why there is no verdict, when data could not be had: nobody has a
+    /// weight through this competition then.
+    pub no_verdict: Option<String>,
 }
 
 /// A task as it was run.
@@ -81,6 +84,9 @@ pub struct TaskResult {
     pub dataset: String,
     /// SHA-256 over all rows that the round drew.
     pub rows_sha256: String,
+    /// Why the task does not count this round; its weight is then 0, and
+    /// that of the others is scaled up.
+    pub dropped: Option<String>,
 }
 
 /// One submission's way through the round.
