@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::Violation;
-use crate::task::Metric;
+use crate::task::{Measure, Metric, Request, Response};
 
 /// One run of the engine over one or more competitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -189,4 +189,55 @@ pub struct Duel {
     pub won: bool,
     /// Loss of `uid` less that of `against`; negative is better.
     pub difference: f64,
+}
+
+/// One row of a task as one model answered it: a line of
+/// `samples_<task>.jsonl`, under the names of lm-evaluation-harness where it
+/// has one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Key of the competition.
+    pub competition: String,
+    /// Name of the task in the competition.
+    pub task: String,
+    /// Whose model.
+    pub uid: u16,
+    /// Index of the row among those that the task built.
+    #[serde(rename = "doc_id")]
+    pub row: u32,
+    /// Everything that was asked about the row, over all rounds of questions.
+    #[serde(rename = "arguments")]
+    pub requests: Vec<Request>,
+    /// What the model said, in the order of `requests`.
+    #[serde(rename = "resps")]
+    pub responses: Vec<Response>,
+    /// What the task made of it; empty when the row was skipped.
+    pub measures: Vec<Measure>,
+    /// Why the row does not count.
+    pub skipped: Option<String>,
+}
+
+/// When a run took place and where its time went: `timing.json`. It stands
+/// apart so that equal runs write equal results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunTiming {
+    /// Date and time of the start, as RFC 3339.
+    pub started_at: String,
+    /// From the start to the verdict.
+    pub total_seconds: f64,
+    /// In the order in which they ended.
+    pub steps: Vec<StepTiming>,
+}
+
+/// How long one part of a run took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepTiming {
+    /// Key of the competition.
+    pub competition: String,
+    /// Whose model; none for work that all models share.
+    pub uid: Option<u16>,
+    /// What was done: a task's name, or a stage such as `load`.
+    pub step: String,
+    /// How long it took.
+    pub seconds: f64,
 }

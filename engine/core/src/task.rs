@@ -111,6 +111,7 @@ pub struct Source {
 
 /// What a row wants next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Ask the model.
     Ask(Ask),
@@ -140,6 +141,7 @@ pub struct Request {
 
 /// What a model can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Log-probability of each continuation given one context.
     Loglikelihood(Loglikelihood),
@@ -183,6 +185,7 @@ pub struct Blob {
 
 /// A piece of input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Text, tokenized by the competition's tokenizer.
     Text(String),
@@ -203,6 +206,7 @@ pub struct Message {
 
 /// What comes before the text that is scored or generated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Prompt {
     /// Parts as they are.
     Raw(Vec<Part>),
@@ -275,6 +279,7 @@ pub struct Response {
 
 /// What a model says to an [`Operation`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// To loglikelihood (one per continuation), rolling and token loss (one).
     Spans(Vec<Span>),
