@@ -53,6 +53,9 @@ pub trait Tokenizer: Send + Sync {
     fn encode(&self, texts: &[String], special: bool) -> Result<Ragged, String>;
     /// See [`crate::host::Host::decode`].
     fn decode(&self, ids: &Ragged) -> Result<Vec<String>, String>;
+    /// UTF-8 bytes of the text that the ids stand for; special tokens have
+    /// none. An id that holds part of a character counts its own bytes only.
+    fn byte_count(&self, ids: &[u32]) -> Result<u64, String>;
     /// Beginning-of-sequence token.
     fn beginning_of_sequence(&self) -> Option<u32>;
     /// End-of-sequence token.
