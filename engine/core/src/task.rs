@@ -49,6 +49,37 @@ pub trait Task: Send + Sync {
     fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError>;
 }
 
+/// So that a task can be held the same way, wherever it lives.
+impl<T: Task + ?Sized> Task for &T {
+    fn describe(&self) -> Info {
+        (**self).describe()
+    }
+    fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
+        (**self).prepare(config)
+    }
+    fn build(
+        &self,
+        host: &dyn Host,
+        config: &str,
+        start: u32,
+        count: u32,
+    ) -> Result<Vec<Step>, TaskError> {
+        (**self).build(host, config, start, count)
+    }
+    fn score(
+        &self,
+        host: &dyn Host,
+        config: &str,
+        state: &[u8],
+        responses: &[Response],
+    ) -> Result<Step, TaskError> {
+        (**self).score(host, config, state, responses)
+    }
+    fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError> {
+        (**self).aggregate(config, samples)
+    }
+}
+
 /// A task compiled into the binary. Tasks register themselves:
 ///
 /// ```ignore
