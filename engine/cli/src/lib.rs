@@ -1,0 +1,3 @@
+//! Commands, rounds and reports of the `evaltasks` binary.
+
+pub mod report;

@@ -1,0 +1,63 @@
+//! What people and programs see of a round: the leaderboard in the terminal,
+//! the files under `results/<round>/`, and the page for a browser.
+//!
+//! Names, paths and reasons come from models, datasets and plugins. They pass
+//! `text::visible` before a terminal or a page sees them.
+
+use std::path::PathBuf;
+
+use evaltasks_core::results::SubmissionResult;
+
+mod chart;
+mod files;
+mod html;
+mod matrix;
+#[cfg(test)]
+mod sample;
+mod table;
+mod text;
+
+pub use files::write_results;
+pub use html::render_html;
+pub use table::{Terminal, render_table};
+
+/// Whom a line of a chart or a matrix is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+struct Who<'a> {
+    rank: Option<u32>,
+    uid: u16,
+    name: &'a str,
+}
+
+impl<'a> Who<'a> {
+    fn new(submission: &'a SubmissionResult) -> Self {
+        Self { rank: submission.rank, uid: submission.uid, name: &submission.name }
+    }
+}
+
+/// Why a report could not be made. Each reads after "failed to".
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The page's template is at fault.
+    #[error("render the report's page")]
+    Render(#[source] minijinja::Error),
+    /// A file could not be written.
+    #[error("write {}", path.display())]
+    Write {
+        /// The file that was to be.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A value has no form in JSON.
+    #[error("write {} as JSON", path.display())]
+    Serialize {
+        /// The file that was to be.
+        path: PathBuf,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+    /// The samples ended early.
+    #[error("read the next sample")]
+    Sample(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,56 @@
+// Pictures of a report, for whoever changes its template or style: wide and
+// at phone width, light and dark, and in print. Fails when anything sticks
+// out of the window. Not part of the tests, because it needs a browser:
+//
+//   EVALTASKS_SAMPLE_PAGE=/tmp/sample.html cargo test -p evaltasks sample_page -- --ignored
+//   npm install --no-save --prefix tests/browser playwright-core
+//   CHROMIUM=/usr/bin/chromium node tests/browser/screenshots.mjs /tmp/sample.html /tmp/pictures
+import { mkdirSync } from "node:fs";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+
+const [report, directory] = process.argv.slice(2);
+if (!report || !directory) {
+  console.error("usage: node screenshots.mjs REPORT.html DIRECTORY");
+  process.exit(2);
+}
+
+const views = [1280, 768, 360].flatMap((width) => [
+  { name: `${width}-light`, width, colorScheme: "light", media: "screen" },
+  { name: `${width}-dark`, width, colorScheme: "dark", media: "screen" },
+]);
+views.push({ name: "print", width: 720, colorScheme: "dark", media: "print" });
+
+// Elements beyond the window, except those that are cut or scroll on purpose.
+function overflowing() {
+  const width = document.documentElement.clientWidth;
+  const allowed = ".scroll *, svg *, .unseen, thead, thead *, .bars .who *";
+  return [...document.querySelectorAll("body *")]
+    .filter((element) => !element.matches(allowed))
+    .filter((element) => {
+      const box = element.getBoundingClientRect();
+      return box.left < -1 || box.right > width + 1;
+    })
+    .map((element) => `${element.tagName}.${element.className}: ${element.textContent.slice(0, 40)}`)
+    .concat(document.documentElement.scrollWidth > width ? ["the page scrolls sideways"] : []);
+}
+
+mkdirSync(directory, { recursive: true });
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  // Chromium's sandbox does not run as root, as in a container.
+  args: process.getuid?.() === 0 ? ["--no-sandbox"] : [],
+});
+for (const { name, width, colorScheme, media } of views) {
+  const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
+  await page.emulateMedia({ media, colorScheme });
+  await page.goto(pathToFileURL(resolve(report)).href);
+  await page.locator("details").evaluateAll((all) => all.slice(0, 1).forEach((one) => (one.open = true)));
+  const outside = await page.evaluate(overflowing);
+  outside.forEach((element) => console.error(`${name}: ${element}`));
+  if (outside.length > 0) process.exitCode = 1;
+  await page.screenshot({ path: resolve(directory, `report-${name}.png`), fullPage: true });
+  await page.close();
+}
+await browser.close();
