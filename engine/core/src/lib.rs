@@ -7,10 +7,14 @@
 
 pub mod backend;
 pub mod chain;
+pub mod commitment;
 pub mod competition;
 pub mod host;
 pub mod limits;
 pub mod model;
+pub mod packing;
+pub mod random;
+pub mod ranking;
 pub mod results;
 pub mod source;
 pub mod state;

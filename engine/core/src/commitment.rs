@@ -1,0 +1,146 @@
+//! What miners write on chain to name their model.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+/// Bytes that a commitment may have; the chain's largest field has as many.
+pub const MAX_COMMITMENT_BYTES: usize = 512;
+
+/// Stands for a part that is not there.
+const NONE: &str = "None";
+
+/// A commitment's text, `namespace:name:commit:hash:competition`.
+///
+/// Only the form is checked: whether such a repository exists, or may be
+/// asked for, is for the one who fetches it.
+///
+/// Source: `ModelId` of the subnet 9 validator. In the old form without a
+/// competition, which is then 0, the hash is the model's own; in today's it is
+/// its [`secure_hash`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelId {
+    /// Organisation or user on the hub.
+    pub namespace: String,
+    /// Repository.
+    pub name: String,
+    /// Commit hash.
+    pub commit: Option<String>,
+    /// Hash of the model's files, in the old form.
+    pub hash: Option<String>,
+    /// Hash that shows who was first; see [`secure_hash`].
+    pub secure_hash: Option<String>,
+    /// Competition that the model is for.
+    pub competition_id: u32,
+}
+
+/// Why a commitment names no model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelIdError {
+    /// There is more of it than any model needs.
+    #[error("read the commitment: it has {0} bytes, more than {MAX_COMMITMENT_BYTES}")]
+    TooLong(usize),
+    /// There are too few parts.
+    #[error(
+        "read the commitment: its {0} parts are too few for namespace:name:commit:hash:competition"
+    )]
+    TooFewParts(usize),
+    /// The last part is not a number.
+    #[error("read the commitment: its competition {0:?} is not a whole number from 0")]
+    Competition(String),
+}
+
+impl FromStr for ModelId {
+    type Err = ModelIdError;
+
+    fn from_str(text: &str) -> Result<Self, ModelIdError> {
+        if text.len() > MAX_COMMITMENT_BYTES {
+            return Err(ModelIdError::TooLong(text.len()));
+        }
+        let parts: Vec<&str> = text.split(':').collect();
+        let [namespace, name, commit, hash, rest @ ..] = parts.as_slice() else {
+            return Err(ModelIdError::TooFewParts(parts.len()));
+        };
+        let given = |part: &str| (part != NONE).then(|| part.to_owned());
+        let competition_id = match rest.first() {
+            None => 0,
+            Some(number) => number
+                .trim()
+                .parse()
+                .map_err(|_| ModelIdError::Competition((*number).to_owned()))?,
+        };
+        Ok(ModelId {
+            namespace: (*namespace).to_owned(),
+            name: (*name).to_owned(),
+            commit: given(commit),
+            hash: if rest.is_empty() { given(hash) } else { None },
+            secure_hash: given(hash),
+            competition_id,
+        })
+    }
+}
+
+/// The text that a miner commits.
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_none = |part: &Option<String>| part.clone().unwrap_or_else(|| NONE.to_owned());
+        write!(
+            f,
+            "{}:{}:{}:{}:{}",
+            self.namespace,
+            self.name,
+            or_none(&self.commit),
+            or_none(&self.secure_hash),
+            self.competition_id
+        )
+    }
+}
+
+/// The hash that a miner commits in place of the model's own, so that nobody
+/// can commit it in turn: `base64(SHA-256(hash || hotkey))`.
+pub fn secure_hash(hash: &str, hotkey: &str) -> String {
+    STANDARD.encode(Sha256::new_with_prefix(hash).chain_update(hotkey).finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_names_no_model_says_why() {
+        let rows = [
+            (
+                "a:b:c",
+                "read the commitment: its 3 parts are too few for namespace:name:commit:hash:competition",
+            ),
+            (
+                "a:b:c:d:-1",
+                "read the commitment: its competition \"-1\" is not a whole number from 0",
+            ),
+            (
+                "a:b:c:d:4294967296",
+                "read the commitment: its competition \"4294967296\" is not a whole number from 0",
+            ),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(text.parse::<ModelId>().unwrap_err().to_string(), expected);
+        }
+        let long = "a".repeat(MAX_COMMITMENT_BYTES + 1);
+        assert_eq!(long.parse::<ModelId>(), Err(ModelIdError::TooLong(513)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}(:\\PC{0,9}){0,6}") {
+            if let Ok(id) = text.parse::<ModelId>() {
+                let written = id.to_string();
+                let again: ModelId = written.parse().unwrap();
+                prop_assert_eq!(again.to_string(), written);
+            }
+        }
+    }
+}
