@@ -3,7 +3,12 @@
 
 /// Whether `key` is one of them.
 pub(super) fn is_harmless(key: &str) -> bool {
-    GROUPS.iter().any(|group| group.contains(&key))
+    keys().any(|harmless| harmless == key)
+}
+
+/// All of them.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().copied().flatten().copied()
 }
 
 const GROUPS: &[&[&str]] = &[TRAINING, GENERATION, OTHER_HEADS, TOKENS, OUTPUTS, PROVENANCE];

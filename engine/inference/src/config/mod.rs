@@ -15,6 +15,8 @@ mod rope;
 pub mod rotary;
 mod summary;
 pub mod tensors;
+#[cfg(test)]
+mod tests;
 
 pub use error::ConfigError;
 pub use resolve::resolve;

@@ -72,6 +72,11 @@ impl<'a> Reader<'a> {
         self.given(key).map_or(Ok(absent), Field::flag)
     }
 
+    /// The error for a key that has to be there.
+    pub fn missing(&self, key: &str) -> ConfigError {
+        ConfigError::MissingKey { key: format!("{}{key}", self.path) }
+    }
+
     /// Keys that nothing has read and that hold something.
     pub fn unread(&self) -> impl Iterator<Item = Field<'_, 'a>> {
         let fields =

@@ -127,14 +127,14 @@ fn architecture_of(reader: &Reader) -> Result<&'static ArchSpec, ConfigError> {
     let model_type = reader.given("model_type");
     let Some(field) = reader.given("architectures") else {
         let Some(model_type) = model_type else {
-            return Err(ConfigError::MissingKey { key: "architectures".to_owned() });
+            return Err(reader.missing("architectures"));
         };
         let name = model_type.text()?;
         return architecture::of_model_type(name)
             .ok_or_else(|| ConfigError::UnsupportedArchitecture { name: show(model_type.value) });
     };
     let Some(first) = field.list()?.first() else {
-        return Err(ConfigError::MissingKey { key: "architectures".to_owned() });
+        return Err(reader.missing("architectures"));
     };
     let name = first.as_str().ok_or_else(|| field.wrong_type("a list of names"))?;
     let spec = architecture::find(name)

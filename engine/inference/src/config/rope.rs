@@ -287,8 +287,6 @@ impl<'r, 'a> Parameters<'r, 'a> {
     }
 
     fn required(&self, key: &str) -> Result<Field<'r, 'a>, ConfigError> {
-        self.inner
-            .get(key)
-            .ok_or_else(|| ConfigError::MissingKey { key: format!("rope_parameters.{key}") })
+        self.inner.get(key).ok_or_else(|| self.inner.missing(key))
     }
 }
