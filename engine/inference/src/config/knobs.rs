@@ -11,6 +11,10 @@ use super::reader::{Field, Reader};
 use super::resolve::Dimensions;
 use super::{Biases, LAYER_TYPES, LayerConfig, NormSlots, Residual};
 
+/// Knobs of every architecture. Switched off, this one lets a model read ahead,
+/// so false must not pass for a key that says nothing.
+const COMMON: &[(&str, Knob)] = &[("is_causal", Knob::MustBe(Plain::Bool(true)))];
+
 /// The parts of a forward pass that keys change.
 pub(super) struct Draft {
     pub residual: Residual,
@@ -56,7 +60,7 @@ impl Draft {
             draft.apply_all(choose(reader, layout)?, dimensions.heads);
             draft.check_kv_heads(reader, spec, dimensions)?;
         }
-        for (key, knob) in spec.knobs {
+        for (key, knob) in spec.knobs.iter().chain(COMMON) {
             draft.turn(reader, key, knob, dimensions)?;
         }
         Ok(draft)

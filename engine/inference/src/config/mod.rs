@@ -178,7 +178,8 @@ pub enum Position {
         /// See above.
         offset: usize,
     },
-    /// A bias on scores that is linear in the key's position.
+    /// A bias on scores that is linear in the key's position:
+    /// [`alibi::key_bias`].
     Alibi,
 }
 

@@ -148,6 +148,11 @@ fn refusals_name_key_and_value() {
          floating-point numbers",
     );
     check(
+        LLAMA,
+        json!({"is_causal": false}),
+        "config key is_causal = false is not supported: only true is",
+    );
+    check(
         "GPTJForCausalLM",
         json!({"rotary": false}),
         "config key rotary = false is not supported: only true is",
