@@ -1,3 +1,4 @@
 //! Commands, rounds and reports of the `evaltasks` binary.
 
+pub mod document;
 pub mod report;

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod chain;
 pub mod commitment;
 pub mod competition;
+pub mod document;
 pub mod host;
 pub mod limits;
 pub mod model;

@@ -29,3 +29,31 @@ pub const MAX_STATE_BYTES: usize = 1 << 20;
 pub const MAX_MEASURES: usize = 256;
 /// Bytes of one name that a task, a model or a file gives.
 pub const MAX_NAME_BYTES: usize = 256;
+/// Bytes of a path that a document gives.
+pub const MAX_PATH_BYTES: usize = 4096;
+/// Times that a model may be tried again.
+pub const MAX_RETRIES: u64 = 100;
+/// Pages that one task may draw from a dataset in a round.
+pub const MAX_PAGES: u64 = 10_000;
+/// Rows in a page: what the dataset rows API gives at once.
+pub const MAX_ROWS_PER_PAGE: u64 = 100;
+/// Values within values in one document.
+pub const MAX_DOCUMENT_DEPTH: usize = 64;
+/// Bytes that a document may mean once its aliases are replaced: its text, and
+/// [`DOCUMENT_NODE_BYTES`] for every value. A document without aliases that
+/// fits [`MAX_DOCUMENT_BYTES`] fits this too.
+pub const MAX_DOCUMENT_EXPANDED_BYTES: usize = 32 << 20;
+/// What a value counts beside its text.
+pub const DOCUMENT_NODE_BYTES: usize = 16;
+/// Problems that are reported of one document.
+pub const MAX_PROBLEMS: usize = 100;
+/// Bytes of all blobs that one task holds in a round.
+pub const MAX_BLOB_BYTES: usize = 256 << 20;
+/// Blobs that one task holds in a round.
+pub const MAX_BLOBS: usize = 1 << 16;
+/// Bytes of text that a task may have tokenized at once.
+pub const MAX_ENCODED_BYTES: usize = 64 << 20;
+/// Bytes of messages that one task may log in a round.
+pub const MAX_LOG_BYTES: usize = 1 << 20;
+/// Random words, or entries of a permutation, that a task may take at once.
+pub const MAX_RANDOM_WORDS: u32 = 1 << 24;

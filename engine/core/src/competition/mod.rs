@@ -1,12 +1,29 @@
 //! Competitions: the rules under which models are ranked.
 //!
-//! A raw `CompetitionFile` is what YAML says; a
-//! [`Subnet`] is what it means. Only the latter reaches the engine, and it
-//! cannot be wrong.
+//! A raw [`CompetitionFile`] is what YAML says; a [`Subnet`] is what it means.
+//! Only the latter reaches the engine, and it cannot be wrong: [`check`] turns
+//! the one into the other, or says everything that is wrong.
+
+mod canonical;
+mod check;
+mod file;
+mod location;
+mod resolve;
+mod scores;
+mod submissions;
+mod tasks;
+
+pub use canonical::rules_sha256;
+pub use check::{check, schema};
+pub use file::CompetitionFile;
+pub use scores::{Loss, Score, ScoresFile, check_scores};
+pub use submissions::{SubmissionsFile, check_submissions};
+pub use tasks::KnownTask;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{ModelConstraints, NormLimits};
 
@@ -23,6 +40,16 @@ pub struct Subnet {
     pub schedule: Vec<ScheduleEntry>,
     /// Submissions listed in the file itself.
     pub submissions: Vec<Submission>,
+}
+
+impl Subnet {
+    /// The competitions that run at a block, in the schedule's order; none
+    /// before the schedule's first block.
+    pub fn competitions_at(&self, block: u64) -> Vec<&Competition> {
+        let entry = self.schedule.iter().rev().find(|entry| entry.from_block <= block);
+        let active = entry.map_or(&[][..], |entry| &entry.competitions);
+        active.iter().filter_map(|index| self.competitions.get(*index)).collect()
+    }
 }
 
 /// From a block on, these competitions are active.
@@ -137,8 +164,9 @@ pub struct EvaluationRules {
 }
 
 /// See [`EvaluationRules::on_timeout`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum OnTimeout {
     /// Another attempt, then failure.
     Retry,
@@ -209,8 +237,9 @@ pub enum ConfigRule {
 }
 
 /// How a `.txt` file becomes rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum TextUnit {
     /// One row per file.
     File,
@@ -241,8 +270,9 @@ pub enum Normalization {
 }
 
 /// See [`TaskRules::on_failure`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum OnFailure {
     /// No verdict this round.
     SkipRound,
@@ -296,8 +326,9 @@ pub enum WeightRule {
 }
 
 /// See [`RankingRules::on_all_failed`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum OnAllFailed {
     /// The weights of the round before.
     KeepPrevious,
