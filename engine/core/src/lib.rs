@@ -17,6 +17,7 @@ pub mod packing;
 pub mod random;
 pub mod ranking;
 pub mod results;
+pub mod round_host;
 pub mod source;
 pub mod state;
 pub mod task;
