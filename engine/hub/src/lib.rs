@@ -1,1 +1,24 @@
-//! To come in a moment.
+//! Where models and datasets come from, and what they are known by.
+//!
+//! This crate exists to wall off file formats (text, JSONL, safetensors
+//! headers) and, later, the network clients of the Hugging Face hub: the rest
+//! of the engine sees rows, directories and digests.
+//!
+//! Everything read here was made by somebody else. Files are read at checked
+//! offsets rather than memory-mapped, because a mapped file that shrinks takes
+//! the process with it, while a short read is an error like any other.
+
+mod dataset;
+mod digest;
+mod draw;
+mod error;
+mod files;
+mod index;
+pub mod limits;
+mod model;
+
+pub use dataset::open_dataset;
+pub use digest::{FileDigest, ModelDigest, TensorDigest, digest_model};
+pub use draw::{draw_rows, rows_sha256};
+pub use error::HubError;
+pub use model::LocalModels;

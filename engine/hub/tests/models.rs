@@ -1,0 +1,325 @@
+//! Local models: which directories are accepted, and their digests.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use evaltasks_core::source::{ModelReference, ModelSource};
+use evaltasks_hub::limits::{MAX_HEADER_BYTES, MAX_MODEL_FILES};
+use evaltasks_hub::{LocalModels, ModelDigest, digest_model};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use sha2::{Digest, Sha256};
+
+/// The error and its sources, as a person reads them.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
+fn folder(files: Files) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    folder
+}
+
+fn fetch(path: impl Into<PathBuf>) -> Result<PathBuf, String> {
+    LocalModels
+        .fetch(&ModelReference::Directory(path.into()), None)
+        .map_err(|error| chain(error.as_ref()))
+}
+
+type Tensor<'a> = (&'a str, Dtype, &'a [usize], &'a [u8]);
+
+fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
+    let views = tensors.iter().map(|(name, dtype, shape, data)| {
+        (*name, TensorView::new(*dtype, shape.to_vec(), data).unwrap())
+    });
+    serialize(views, None).unwrap()
+}
+
+fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+#[test]
+fn a_directory_with_files_is_a_model() {
+    let model = folder(&[("config.json", b"{}")]);
+    let expected = model.path().canonicalize().unwrap();
+    assert_eq!(fetch(model.path()), Ok(expected.clone()));
+    fs::create_dir(model.path().join("sub")).unwrap();
+    assert_eq!(fetch(model.path().join("sub/..")), Ok(expected));
+}
+
+#[test]
+fn what_is_no_model_is_refused() {
+    let model = folder(&[("file", b"x"), ("empty/deeper/.hidden", b"x"), ("ok/config.json", b"x")]);
+    let at = |name: &str| model.path().join(name);
+    for (path, expected) in [
+        (at("missing"), "No such file"),
+        (at("file"), "it is not a directory"),
+        (at("empty"), "the directory has no files"),
+        (at("a\0b"), "NUL byte"),
+        (PathBuf::new(), "No such file"),
+    ] {
+        let error = fetch(&path).unwrap_err();
+        assert!(error.contains(expected), "{path:?}: expected {expected:?} in {error:?}");
+    }
+    let repository =
+        ModelReference::Repository { repository: "org/model".into(), revision: "abc".into() };
+    let error = LocalModels.fetch(&repository, Some(1)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("fetch org/model@abc: only local paths can be read so far"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_directory_may_hold_so_many_files_and_no_more() {
+    let model = tempfile::tempdir().unwrap();
+    for index in 0..MAX_MODEL_FILES {
+        fs::write(model.path().join(index.to_string()), "").unwrap();
+    }
+    assert!(fetch(model.path()).is_ok());
+    fs::write(model.path().join("one too many"), "").unwrap();
+    assert!(fetch(model.path()).unwrap_err().contains("holds more than 4096 files"));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_out_of_the_directory_are_refused() {
+    use std::os::unix::fs::symlink;
+    let outside = folder(&[("model.safetensors", b"x")]);
+    for (target, allowed) in [
+        (outside.path().join("model.safetensors"), false),
+        (PathBuf::from("../../../../../etc/hostname"), false),
+        (outside.path().to_owned(), false),
+        (PathBuf::from("."), false),
+        (PathBuf::from("link"), false),
+        (PathBuf::from("config.json"), true),
+    ] {
+        let model = folder(&[("config.json", b"{}")]);
+        symlink(&target, model.path().join("link")).unwrap();
+        assert_eq!(fetch(model.path()).is_ok(), allowed, "{target:?}");
+        assert_eq!(digest_model(model.path()).is_ok(), allowed, "{target:?}");
+    }
+    // The directory itself may be reached by a link: the operator chose it.
+    let way = tempfile::tempdir().unwrap();
+    symlink(outside.path(), way.path().join("model")).unwrap();
+    assert_eq!(fetch(way.path().join("model")), Ok(outside.path().canonicalize().unwrap()));
+}
+
+#[test]
+fn digests_are_those_of_the_bytes() {
+    let a: Vec<u8> = (0..64).collect();
+    let weights = safetensors(&[
+        ("b", Dtype::F32, &[4, 4], &a),
+        ("a", Dtype::BF16, &[2, 1], &a[..4]),
+        ("none", Dtype::F32, &[0, 7], &[]),
+        ("scalar", Dtype::I64, &[], &a[..8]),
+    ]);
+    let model =
+        folder(&[("z/vocab.txt", b""), ("config.json", b"{}"), ("model.safetensors", &weights)]);
+    let ModelDigest { files, model_sha256, tensors, tensors_sha256 } =
+        digest_model(model.path()).unwrap();
+
+    let found: Vec<_> = files.iter().map(|f| (&*f.name, f.bytes, f.sha256.clone())).collect();
+    let expected = [
+        ("config.json", 2, sha256("{}")),
+        ("model.safetensors", weights.len() as u64, sha256(&weights)),
+        ("z/vocab.txt", 0, sha256("")),
+    ];
+    assert_eq!(found, expected);
+    let listing: String =
+        expected.iter().map(|(name, bytes, digest)| format!("{digest} {bytes} {name}\0")).collect();
+    assert_eq!(model_sha256, sha256(listing));
+
+    let mut found: Vec<_> =
+        tensors.iter().map(|t| (&*t.name, &*t.dtype, t.shape.clone(), t.sha256.clone())).collect();
+    found.sort();
+    let expected = [
+        ("a", "BF16", vec![2, 1], sha256(&a[..4])),
+        ("b", "F32", vec![4, 4], sha256(&a)),
+        ("none", "F32", vec![0, 7], sha256("")),
+        ("scalar", "I64", vec![], sha256(&a[..8])),
+    ];
+    assert_eq!(found, expected);
+    let mut lines: Vec<_> = expected
+        .iter()
+        .map(|(_, dtype, shape, digest)| format!("{dtype} {shape:?} {digest}\n").replace(", ", ","))
+        .collect();
+    lines.sort();
+    assert_eq!(tensors_sha256, Some(sha256(lines.concat())));
+    // By Python's hashlib over the same bytes.
+    assert_eq!(
+        tensors_sha256.as_deref(),
+        Some("9b81f50b0c8107517850945a086d877be89796bb4e3c45c4a754d8f118bad35f")
+    );
+}
+
+#[test]
+fn tensors_are_known_whatever_they_are_called_and_wherever_they_lie() {
+    let (a, b, c) = ([1_u8; 8], [2_u8; 8], [1_u8; 8]);
+    let f32 = Dtype::F32;
+    let two: &[usize] = &[2];
+    let index = br#"{"metadata": {"total_size": 24}, "weight_map": {"x": "1.safetensors", "y": "2.safetensors", "z": "1.safetensors"}}"#;
+    let digest = |files: Files| digest_model(folder(files).path()).unwrap().tensors_sha256;
+    let original: &[Tensor] = &[("a", f32, two, &a), ("b", f32, two, &b), ("c", f32, two, &c)];
+    let expected = digest(&[("model.safetensors", &safetensors(original))]);
+    assert!(expected.is_some());
+
+    let shard_1 = safetensors(&[("z", f32, two, &b), ("x", f32, two, &a)]);
+    let shard_2 = safetensors(&[("y", f32, two, &c)]);
+    let decoy = safetensors(&[("decoy", f32, two, &[9; 8])]);
+    let renamed: &[Tensor] = &[("q", f32, two, &b), ("p", f32, two, &c), ("r", f32, two, &a)];
+    let other_dtype: &[Tensor] =
+        &[("a", Dtype::I32, two, &a), ("b", f32, two, &b), ("c", f32, two, &c)];
+    let other_shape: &[Tensor] =
+        &[("a", f32, &[2, 1], &a), ("b", f32, two, &b), ("c", f32, two, &c)];
+    let other_bytes: &[Tensor] =
+        &[("a", f32, two, &[3; 8]), ("b", f32, two, &b), ("c", f32, two, &c)];
+    let cases: &[(&str, Files, bool)] = &[
+        ("renamed", &[("model.safetensors", &safetensors(renamed))], true),
+        (
+            "sharded",
+            &[
+                ("model.safetensors.index.json", index),
+                ("1.safetensors", &shard_1),
+                ("2.safetensors", &shard_2),
+            ],
+            true,
+        ),
+        (
+            "with a file that is not loaded",
+            &[("model.safetensors", &safetensors(original)), ("x.safetensors", &decoy)],
+            true,
+        ),
+        ("another dtype", &[("model.safetensors", &safetensors(other_dtype))], false),
+        ("another shape", &[("model.safetensors", &safetensors(other_shape))], false),
+        ("other bytes", &[("model.safetensors", &safetensors(other_bytes))], false),
+        ("one tensor less", &[("model.safetensors", &safetensors(&original[..2]))], false),
+    ];
+    for (what, files, same) in cases {
+        assert_eq!(digest(files) == expected, *same, "{what}");
+    }
+    assert_eq!(digest(&[("config.json", b"{}")]), None);
+}
+
+#[test]
+fn model_digests_tell_lists_of_files_apart() {
+    let digest = |files: Files| digest_model(folder(files).path()).unwrap().model_sha256;
+    let base = digest(&[("a", b"1"), ("b", b"2")]);
+    assert_eq!(digest(&[("b", b"2"), ("a", b"1")]), base);
+    let listing = format!("a\n{} 1 b", sha256("2"));
+    let cases: &[(&str, Files)] = &[
+        ("another name", &[("a", b"1"), ("c", b"2")]),
+        ("other bytes", &[("a", b"1"), ("b", b"3")]),
+        ("a file more", &[("a", b"1"), ("b", b"2"), ("c", b"")]),
+        ("a name that reads like a list", &[(&listing, b"1")]),
+    ];
+    for (what, files) in cases {
+        assert_ne!(digest(files), base, "{what}");
+    }
+}
+
+#[test]
+fn broken_checkpoints_are_refused() {
+    let good = safetensors(&[("a", Dtype::F32, &[2], &[0; 8])]);
+    let with_header = |length: u64, header: &str, data: usize| {
+        [&length.to_le_bytes(), header.as_bytes(), &vec![0; data]].concat()
+    };
+    let header = |text: &str, data: usize| with_header(text.len() as u64, text, data);
+    let one = |dtype: &str, shape: &str, offsets: &str, data| {
+        header(
+            &format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#),
+            data,
+        )
+    };
+    let overlap = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}"#;
+    let gap = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[6,10]}}"#;
+    let cases: &[(&str, Vec<u8>, &str)] = &[
+        ("empty", vec![], "has no header"),
+        ("seven bytes", vec![0; 7], "has no header"),
+        ("header of 2^60 bytes", with_header(1 << 60, "{}", 0), "claims 1152921504606846976 bytes"),
+        ("header of 2^64 - 1 bytes", with_header(u64::MAX, "{}", 0), "claims"),
+        ("header over the limit", with_header(MAX_HEADER_BYTES + 1, "{}", 0), "claims"),
+        ("header past the end", with_header(100, "{}", 0), "claims 100 bytes; the file has 10"),
+        ("truncated", good[..good.len() - 1].to_vec(), "tensors end at byte"),
+        ("bytes after the end", [good.clone(), vec![0]].concat(), "tensors end at byte"),
+        ("no JSON", header("{{{{", 0), "key must be a string"),
+        ("not UTF-8", [&2_u64.to_le_bytes()[..], b"\xFF\xFF"].concat(), "expected value"),
+        ("overlap", header(overlap, 6), "invalid offset"),
+        ("gap", header(gap, 10), "invalid offset"),
+        ("offsets past the end", one("U8", "[9]", "[0,9]", 8), "tensors end at byte"),
+        ("offsets swapped", one("U8", "[4]", "[4,0]", 4), "invalid offset"),
+        (
+            "offsets of 2^64 - 1",
+            one("U8", "[18446744073709551615]", "[0,18446744073709551615]", 4),
+            "overflow computing",
+        ),
+        (
+            "shape that overflows",
+            one("F32", "[4294967296,4294967296]", "[0,4]", 4),
+            "overflow computing",
+        ),
+        ("shape that does not fit", one("F32", "[3]", "[0,8]", 8), "invalid shape"),
+        ("negative shape", one("F32", "[-2]", "[0,8]", 8), "invalid value"),
+        ("unknown dtype", one("F31", "[2]", "[0,8]", 8), "unknown variant"),
+    ];
+    for (what, content, expected) in cases {
+        let model = folder(&[("model.safetensors", content)]);
+        let error = chain(&digest_model(model.path()).unwrap_err());
+        assert!(error.contains("model.safetensors"), "{what}: {error}");
+        assert!(error.contains(expected), "{what}: expected {expected:?} in {error:?}");
+    }
+}
+
+#[test]
+fn broken_weight_indices_are_refused() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("no JSON", "{", "EOF"),
+        ("no map", "{}", "missing field `weight_map`"),
+        ("a list", r#"{"weight_map": []}"#, "invalid type"),
+        ("no name", r#"{"weight_map": {"a": 7}}"#, r#"there is no file """#),
+        ("missing", r#"{"weight_map": {"a": "1.safetensors"}}"#, r#"no file "1.safetensors""#),
+        (
+            "traversal",
+            r#"{"weight_map": {"a": "../x.safetensors"}}"#,
+            r#"no file "../x.safetensors""#,
+        ),
+        ("absolute", r#"{"weight_map": {"a": "/etc/passwd"}}"#, r#"no file "/etc/passwd""#),
+        ("NUL", r#"{"weight_map": {"a": "a\u0000b"}}"#, r#"no file "a\0b""#),
+    ];
+    for (what, content, expected) in cases {
+        let outer = folder(&[
+            ("x.safetensors", b"secret"),
+            ("model/model.safetensors.index.json", content.as_bytes()),
+        ]);
+        let error = chain(&digest_model(&outer.path().join("model")).unwrap_err());
+        assert!(error.contains(expected), "{what}: expected {expected:?} in {error:?}");
+    }
+}
+
+#[test]
+fn digests_do_not_depend_on_the_number_of_threads() {
+    let data: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    let tensors: Vec<(String, usize)> = (0..40).map(|i| (format!("t{i}"), 1 + i * 700)).collect();
+    let views: Vec<Tensor> = tensors
+        .iter()
+        .map(|(name, n)| (&**name, Dtype::F32, std::slice::from_ref(n), &data[..n * 4]))
+        .collect();
+    let model = folder(&[("model.safetensors", &safetensors(&views)), ("config.json", b"{}")]);
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| digest_model(Path::new(model.path()))).unwrap()
+    };
+    assert_eq!(with(1), with(7));
+}
