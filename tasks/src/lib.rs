@@ -1,1 +1,14 @@
-//! To come in a moment.
+//! Tasks that are compiled into the binary, one module each.
+//!
+//! This crate exists so that tasks depend on the types of `evaltasks-core`
+//! alone: a task sees no model, no file and no network, native or not.
+
+pub mod text_loss;
+
+/// Makes sure that the tasks are part of the program.
+///
+/// Tasks register themselves when the program starts; the linker drops a crate
+/// that nothing refers to, and its registrations with it. A binary calls this
+/// once, and [`native_tasks`](evaltasks_core::task::native_tasks) then lists
+/// them.
+pub fn link() {}
