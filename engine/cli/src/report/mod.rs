@@ -17,6 +17,8 @@ mod sample;
 mod table;
 mod text;
 
+pub(crate) use text::visible;
+
 pub use files::write_results;
 pub use html::render_html;
 pub use table::{Terminal, render_table};

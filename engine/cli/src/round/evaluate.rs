@@ -1,0 +1,269 @@
+//! One submission on its way from a reference to answers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evaltasks_core::backend::{BackendError, RunControl, Tokenizer};
+use evaltasks_core::competition::{Competition, OnTimeout, Submission};
+use evaltasks_core::model::{Checkpoint, Violation};
+use evaltasks_hub::digest_model;
+
+use super::guard::guard_backend;
+use super::prepare::{BuildInputs, DrawnTask};
+use super::questions::{ModelFault, ReadyTask, TaskAnswers, question};
+use super::score::ModelScore;
+use super::timing::Stopwatch;
+use super::{Engine, Event, RoundError, reason};
+
+/// A time limit over this is as good as none; it keeps clocks from overflowing.
+const LONGEST_TIME_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What became of a submission, before it is compared with others.
+pub struct Evaluation {
+    /// Whose.
+    pub submission: Submission,
+    /// SHA-256 over the model's files, when they were read.
+    pub model_sha256: Option<String>,
+    /// SHA-256 over the model's tensors, when they were read.
+    pub tensors_sha256: Option<String>,
+    /// Number of parameters, when the headers could be read.
+    pub parameters: Option<u64>,
+    /// How far it came.
+    pub outcome: Outcome,
+    /// What its answers are worth, when it gave any.
+    pub score: Option<ModelScore>,
+}
+
+impl Evaluation {
+    pub(super) fn new(submission: &Submission, outcome: Outcome) -> Self {
+        Evaluation {
+            submission: submission.clone(),
+            model_sha256: None,
+            tensors_sha256: None,
+            parameters: None,
+            outcome,
+            score: None,
+        }
+    }
+
+    /// The weighted loss, when there is one.
+    pub fn loss(&self) -> Option<f64> {
+        self.score.as_ref().and_then(|score| score.loss.as_ref().ok().copied())
+    }
+}
+
+/// How far a submission came.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is too recent.
+    Delayed {
+        /// First block at which it counts.
+        until_block: u64,
+    },
+    /// It does not meet the constraints.
+    Rejected(Vec<Violation>),
+    /// Its tensors are those of an earlier submission.
+    Copy {
+        /// The earlier submission's uid.
+        of: u16,
+    },
+    /// Something went wrong; reads after "failed to ...".
+    Failed(String),
+    /// The answers to every task of the round.
+    Answered(Vec<TaskAnswers>),
+}
+
+/// A competition while models are evaluated in it.
+pub struct Contest<'a> {
+    /// What the engine runs on.
+    pub engine: &'a Engine<'a>,
+    /// The rules.
+    pub competition: &'a Competition,
+    /// What is asked, and in whose tokens.
+    pub questions: Questions<'a>,
+}
+
+/// Whose tokenizer counts.
+pub enum Questions<'a> {
+    /// The competition's: every model is asked the same.
+    Shared(Arc<dyn Tokenizer>, Vec<ReadyTask<'a>>),
+    /// Each submission's own.
+    PerModel(Vec<&'a DrawnTask<'a>>, &'a BuildInputs),
+}
+
+/// Why a submission has no answers.
+enum Stop {
+    Rejected(Vec<Violation>),
+    Copy { of: u16 },
+    Failed(String),
+    Cancelled,
+}
+
+/// Evaluates one submission. `earlier` are those before it, among which a copy
+/// is looked for.
+///
+/// # Errors
+/// Only when the run was cancelled; everything else is an [`Outcome`].
+pub fn evaluate(
+    contest: &Contest,
+    submission: &Submission,
+    earlier: &[Evaluation],
+    stopwatch: &mut Stopwatch,
+) -> Result<Evaluation, RoundError> {
+    let mut evaluation = Evaluation::new(submission, Outcome::Answered(Vec::new()));
+    evaluation.outcome = match answers(contest, &mut evaluation, earlier, stopwatch) {
+        Ok(answers) => Outcome::Answered(answers),
+        Err(Stop::Rejected(violations)) => Outcome::Rejected(violations),
+        Err(Stop::Copy { of }) => Outcome::Copy { of },
+        Err(Stop::Failed(reason)) => Outcome::Failed(reason),
+        Err(Stop::Cancelled) => return Err(RoundError::Cancelled),
+    };
+    Ok(evaluation)
+}
+
+fn answers(
+    contest: &Contest,
+    evaluation: &mut Evaluation,
+    earlier: &[Evaluation],
+    stopwatch: &mut Stopwatch,
+) -> Result<Vec<TaskAnswers>, Stop> {
+    let Contest { engine, competition, .. } = *contest;
+    let rules = &competition.model;
+    let directory = engine
+        .models
+        .fetch(&evaluation.submission.model, rules.max_bytes)
+        .map_err(|error| Stop::Failed(reason(error.as_ref())))?;
+    let checkpoint = guard_backend(|| engine.backend.inspect(&directory))?;
+    evaluation.parameters = Some(checkpoint.parameters);
+    let tokenizer = contest.tokenizer(&directory)?;
+    let constraints = rules.constraints(Some(tokenizer.vocabulary_size().into()));
+    let violations = constraints.violations(&checkpoint);
+    if !violations.is_empty() {
+        return Err(Stop::Rejected(violations));
+    }
+
+    let uid = evaluation.submission.uid;
+    let digest = stopwatch.time(Some(uid), "digest", || digest_model(&directory));
+    let digest = digest.map_err(|error| Stop::Failed(reason(&error)))?;
+    evaluation.model_sha256 = Some(digest.model_sha256);
+    evaluation.tensors_sha256 = digest.tensors_sha256;
+    if let Some(of) = original(evaluation, earlier) {
+        return Err(Stop::Copy { of });
+    }
+    match &contest.questions {
+        Questions::Shared(_, tasks) => {
+            contest.attempts(uid, &checkpoint, &tokenizer, tasks, stopwatch)
+        }
+        Questions::PerModel(drawn, inputs) => {
+            let tasks = build_all(drawn, inputs, &tokenizer).map_err(Stop::Failed)?;
+            contest.attempts(uid, &checkpoint, &tokenizer, &tasks, stopwatch)
+        }
+    }
+}
+
+fn build_all<'a>(
+    drawn: &[&'a DrawnTask<'a>],
+    inputs: &BuildInputs,
+    tokenizer: &Arc<dyn Tokenizer>,
+) -> Result<Vec<ReadyTask<'a>>, String> {
+    let build = |task: &&'a DrawnTask<'a>| {
+        let built = task.build(inputs, tokenizer);
+        built.map_err(|fault| format!("{fault} (task {})", task.rules.name))
+    };
+    drawn.iter().map(build).collect()
+}
+
+/// The earliest scored submission with the same tensors.
+fn original(evaluation: &Evaluation, earlier: &[Evaluation]) -> Option<u16> {
+    let tensors = evaluation.tensors_sha256.as_ref()?;
+    earlier
+        .iter()
+        .filter(|one| one.loss().is_some())
+        .find(|one| one.tensors_sha256.as_ref() == Some(tensors))
+        .map(|one| one.submission.uid)
+}
+
+impl Contest<'_> {
+    fn tokenizer(&self, directory: &Path) -> Result<Arc<dyn Tokenizer>, Stop> {
+        match &self.questions {
+            Questions::Shared(tokenizer, _) => Ok(Arc::clone(tokenizer)),
+            Questions::PerModel(..) => (self.engine.open_tokenizer)(directory)
+                .map_err(|error| Stop::Failed(reason(error.as_ref()))),
+        }
+    }
+
+    /// Loads and asks the model, again when that may help.
+    fn attempts(
+        &self,
+        uid: u16,
+        checkpoint: &Checkpoint,
+        tokenizer: &Arc<dyn Tokenizer>,
+        tasks: &[ReadyTask],
+        stopwatch: &mut Stopwatch,
+    ) -> Result<Vec<TaskAnswers>, Stop> {
+        let rules = &self.competition.evaluation;
+        let mut retries_left = rules.max_retries;
+        loop {
+            let fault = match self.attempt(uid, checkpoint, tokenizer, tasks, stopwatch) {
+                Ok(answers) => return Ok(answers),
+                Err(fault) => fault,
+            };
+            if retries_left == 0 || !may_pass_next_time(&fault, rules.on_timeout) {
+                return Err(fault.into());
+            }
+            retries_left -= 1;
+        }
+    }
+
+    fn attempt(
+        &self,
+        uid: u16,
+        checkpoint: &Checkpoint,
+        tokenizer: &Arc<dyn Tokenizer>,
+        tasks: &[ReadyTask],
+        stopwatch: &mut Stopwatch,
+    ) -> Result<Vec<TaskAnswers>, ModelFault> {
+        let Contest { engine, competition, .. } = *self;
+        let observer = Arc::clone(&engine.observer);
+        let mut control = RunControl::default()
+            .with_cancellation(Arc::clone(&engine.cancelled))
+            .with_progress(Arc::new(move |progress| observer.hear(&Event::Progress(progress))));
+        if let Some(seconds) = competition.evaluation.time_limit_seconds {
+            let limit = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_TIME_LIMIT);
+            control = control.with_time_limit(limit.min(LONGEST_TIME_LIMIT));
+        }
+        let constraints = competition.model.constraints(Some(tokenizer.vocabulary_size().into()));
+        let mut model = stopwatch.time(Some(uid), "load", || {
+            guard_backend(|| {
+                let tokenizer = Arc::clone(tokenizer);
+                engine.backend.load(checkpoint, &constraints, tokenizer, &control)
+            })
+        })?;
+        stopwatch.time(Some(uid), "run", || question(model.as_mut(), tasks, &control))
+    }
+}
+
+/// Whether a fault may be the machine's or the moment's.
+fn may_pass_next_time(fault: &ModelFault, on_timeout: OnTimeout) -> bool {
+    match fault {
+        ModelFault::Backend(BackendError::TimeLimit { .. }) => on_timeout == OnTimeout::Retry,
+        ModelFault::Backend(BackendError::Engine(_)) => true,
+        _ => false,
+    }
+}
+
+impl From<ModelFault> for Stop {
+    fn from(fault: ModelFault) -> Self {
+        match fault {
+            ModelFault::Backend(BackendError::Cancelled) => Stop::Cancelled,
+            fault => Stop::Failed(reason(&fault)),
+        }
+    }
+}
+
+impl From<BackendError> for Stop {
+    fn from(error: BackendError) -> Self {
+        ModelFault::from(error).into()
+    }
+}

@@ -1,0 +1,228 @@
+//! One round: every submission of the active competitions is measured on every
+//! task, ranked, and given a weight.
+//!
+//! ```text
+//! schedule ─▶ prepare (draw rows, build requests) ─▶ evaluate (each submission)
+//!          ─▶ score (measures to losses) ─▶ verdict (ranks and weights)
+//! ```
+//!
+//! Nothing here depends on the order in which submissions are given, and no
+//! submission can end another's evaluation.
+
+mod contest;
+mod evaluate;
+#[cfg(test)]
+mod fake;
+mod guard;
+mod prepare;
+mod questions;
+mod replay;
+mod schedule;
+mod score;
+#[cfg(test)]
+mod tests;
+mod timing;
+mod verdict;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use evaltasks_core::backend::{Backend, Progress, Tokenizer};
+use evaltasks_core::competition::{Competition, Location, Submission, Subnet, TaskReference};
+use evaltasks_core::random::Seed;
+use evaltasks_core::results::{RunResult, RunTiming, SampleRecord};
+use evaltasks_core::source::{ModelSource, SourceError};
+use evaltasks_core::task::Task;
+
+use contest::Journal;
+use timing::Stopwatch;
+
+pub use evaluate::{Evaluation, Outcome};
+pub use guard::guard_backend;
+pub use questions::TaskAnswers;
+pub use replay::replay;
+pub use schedule::default_block;
+pub use score::ModelScore;
+
+/// What a round runs on.
+pub struct Engine<'a> {
+    /// Runs models.
+    pub backend: &'a dyn Backend,
+    /// Finds models.
+    pub models: &'a dyn ModelSource,
+    /// Opens the tokenizer in a directory, or in a `tokenizer.json`.
+    pub open_tokenizer: &'a OpenTokenizer,
+    /// Finds the implementation of a task.
+    pub find_task: &'a FindTask,
+    /// Hears how the round goes.
+    pub observer: Arc<dyn Observer>,
+    /// Ends the round when it turns true.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// See [`Engine::open_tokenizer`].
+pub type OpenTokenizer = dyn Fn(&Path) -> Result<Arc<dyn Tokenizer>, SourceError>;
+/// See [`Engine::find_task`].
+pub type FindTask = dyn Fn(&TaskReference) -> Result<Arc<dyn Task>, String>;
+
+/// Hears how a round goes, from any thread.
+pub trait Observer: Send + Sync {
+    /// Called as things happen; must not block.
+    fn hear(&self, event: &Event);
+}
+
+/// What happens in a round.
+pub enum Event<'a> {
+    /// A competition begins.
+    Competition {
+        /// Its rules.
+        competition: &'a Competition,
+        /// How many submissions it has.
+        submissions: usize,
+    },
+    /// Rows of a task are drawn and its requests built.
+    Preparing {
+        /// Name of the task.
+        task: &'a str,
+    },
+    /// A submission's turn.
+    Evaluating {
+        /// Whose.
+        submission: &'a Submission,
+    },
+    /// How far the submission's model is.
+    Progress(Progress),
+    /// A submission's turn is over.
+    Evaluated {
+        /// What became of it.
+        evaluation: &'a Evaluation,
+    },
+    /// A task says something.
+    Log {
+        /// Name of the task.
+        task: &'a str,
+        /// As in [`evaltasks_core::host::Host::log`].
+        level: u8,
+        /// What it says, without control characters.
+        message: &'a str,
+    },
+}
+
+/// What a round is about.
+pub struct Plan<'a> {
+    /// Path of the competition file, as given.
+    pub file: &'a str,
+    /// What it says.
+    pub subnet: &'a Subnet,
+    /// Everything submitted, in any order.
+    pub submissions: &'a [Submission],
+    /// The block that ages, delays and the schedule are computed at.
+    pub block: u64,
+    /// The round's seed.
+    pub seed: &'a Seed,
+    /// Key or id of the one competition to run; else the schedule decides.
+    pub only: Option<&'a str>,
+}
+
+/// What a round found.
+pub struct Round {
+    /// The verdict.
+    pub result: RunResult,
+    /// How long it took.
+    pub timing: RunTiming,
+    journals: Vec<Journal>,
+}
+
+impl Round {
+    /// Every row of every task as every model answered it, by competition,
+    /// task and submission.
+    pub fn samples(&self) -> impl Iterator<Item = SampleRecord> {
+        self.journals.iter().flat_map(Journal::samples)
+    }
+}
+
+/// Why there is no round at all. Reads after "failed to ...".
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    /// `--competition` names none.
+    #[error("find the competition `{wanted}`: the file has {known}")]
+    UnknownCompetition {
+        /// What was asked for.
+        wanted: String,
+        /// Keys and ids.
+        known: String,
+    },
+    /// The schedule starts later.
+    #[error("run at block {block}: the schedule has no competition before block {first}")]
+    NothingScheduled {
+        /// Block of the round.
+        block: u64,
+        /// First block of the schedule.
+        first: u64,
+    },
+    /// Nothing was submitted.
+    #[error("find models: nothing was submitted to {competitions}")]
+    NoSubmissions {
+        /// Keys of the competitions.
+        competitions: String,
+    },
+    /// The competition's tokenizer cannot be used.
+    #[error("open the tokenizer of the competition {competition} at {location}")]
+    Tokenizer {
+        /// Key of the competition.
+        competition: String,
+        /// Where it should be.
+        location: Location,
+        /// Why not.
+        source: SourceError,
+    },
+    /// The operator ended the round.
+    #[error("finish: the run was cancelled")]
+    Cancelled,
+}
+
+/// Runs a round.
+///
+/// # Errors
+/// When the plan makes no sense, when a tokenizer cannot be opened, or when
+/// the operator ends the round. What is wrong with a submission or a task's
+/// data stands in the result.
+pub fn run(engine: &Engine, plan: &Plan) -> Result<Round, RoundError> {
+    let mut stopwatch = Stopwatch::start();
+    let mut competitions = schedule::competitions(plan)?;
+    competitions.sort_by_key(|competition| competition.id);
+    let entries: Vec<_> =
+        competitions.iter().map(|one| schedule::submissions(plan.submissions, one)).collect();
+    if entries.iter().all(Vec::is_empty) {
+        let keys: Vec<&str> = competitions.iter().map(|one| one.key.as_str()).collect();
+        return Err(RoundError::NoSubmissions { competitions: keys.join(", ") });
+    }
+
+    let mut verdicts = Vec::new();
+    let mut journals = Vec::new();
+    for (competition, submissions) in competitions.into_iter().zip(entries) {
+        stopwatch.enter(&competition.key);
+        let (result, journal) =
+            contest::run(engine, competition, &submissions, plan, &mut stopwatch)?;
+        verdicts.push((competition, result));
+        journals.push(journal);
+    }
+    let (competitions, weights) = verdict::emit(verdicts);
+    let result = RunResult {
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        backend: engine.backend.version(),
+        file: plan.file.to_owned(),
+        block: plan.block,
+        seed: plan.seed.to_string(),
+        competitions,
+        weights,
+    };
+    Ok(Round { result, timing: stopwatch.stop(), journals })
+}
+
+/// An error and its causes in one line.
+pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,145 @@
+//! Everything about a task that is the same for all models of a round: which
+//! rows it draws, and what it asks about each.
+
+use std::sync::Arc;
+
+use evaltasks_core::backend::Tokenizer;
+use evaltasks_core::competition::TaskRules;
+use evaltasks_core::limits::MAX_ROWS_PER_TASK;
+use evaltasks_core::random::Seed;
+use evaltasks_core::round_host::{RoundHost, RoundInputs};
+use evaltasks_core::source::Row;
+use evaltasks_core::task::{Info, Source, Task, TaskError};
+use evaltasks_hub::{draw_rows, open_dataset, rows_sha256};
+
+use super::guard::{check_step, guard_task};
+use super::questions::{FirstStep, ReadyTask};
+use super::{Event, Observer, reason};
+
+/// Rows that one call of [`Task::build`] is asked for. Part of what a result
+/// depends on, because a task may see where a call starts and ends.
+const ROWS_PER_BUILD: u32 = 256;
+
+/// A task with the rows that it reads in this round.
+pub struct DrawnTask<'a> {
+    /// What the competition says of it.
+    pub rules: &'a TaskRules,
+    /// What it says of itself.
+    pub info: Info,
+    /// SHA-256 over all rows.
+    pub rows_sha256: String,
+    /// The implementation.
+    pub task: Arc<dyn Task>,
+    rows: Arc<[Row]>,
+    sources: usize,
+}
+
+/// Draws the rows of a task by the round's seed.
+///
+/// # Errors
+/// Why the task cannot be asked in this round; reads after "failed to ...".
+pub fn draw<'a>(
+    rules: &'a TaskRules,
+    task: Arc<dyn Task>,
+    seed: &Seed,
+) -> Result<DrawnTask<'a>, String> {
+    let info = guard_task(|| Ok(task.describe())).map_err(|error| reason(&error))?;
+    let plan = guard_task(|| task.prepare(&rules.config)).map_err(|error| reason(&error))?;
+    if let Some(Source { dataset, .. }) = plan.sources.iter().find(|one| !one.dataset.is_empty()) {
+        return Err(format!(
+            "read the dataset `{dataset}` that the task names: only the one that the competition \
+             binds can be read"
+        ));
+    }
+    let rows = match &rules.dataset {
+        None if plan.sources.is_empty() => Vec::new(),
+        None => return Err("find rows: the competition binds no dataset to the task".to_owned()),
+        Some(dataset) => {
+            let opened = open_dataset(dataset).map_err(|error| reason(&error))?;
+            draw_rows(opened.as_ref(), dataset, seed).map_err(|error| reason(&error))?
+        }
+    };
+    Ok(DrawnTask {
+        rules,
+        info,
+        rows_sha256: rows_sha256(&rows),
+        task,
+        rows: rows.into(),
+        sources: plan.sources.len(),
+    })
+}
+
+/// What building needs to know of the round and the competition.
+pub struct BuildInputs {
+    /// The round's seed.
+    pub seed: Seed,
+    /// Tokens per sequence.
+    pub sequence_length: u32,
+    /// Hears what tasks log.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl DrawnTask<'_> {
+    /// The first step of every row, with requests in the ids of `tokenizer`.
+    ///
+    /// # Errors
+    /// Why the task cannot be asked with this tokenizer; reads after "failed
+    /// to ...".
+    pub fn build(
+        &self,
+        inputs: &BuildInputs,
+        tokenizer: &Arc<dyn Tokenizer>,
+    ) -> Result<ReadyTask<'_>, String> {
+        let name = self.rules.name.clone();
+        let observer = Arc::clone(&inputs.observer);
+        let host = RoundHost::new(RoundInputs {
+            task: name.clone(),
+            seed: inputs.seed.clone(),
+            sources: vec![Arc::clone(&self.rows); self.sources],
+            tokenizer: Arc::clone(tokenizer),
+            sequence_length: inputs.sequence_length,
+            log: Box::new(move |level, message| {
+                observer.hear(&Event::Log { task: &name, level, message });
+            }),
+        });
+        let rows = self.first_steps(&host).map_err(|error| reason(&error))?;
+        if rows.is_empty() {
+            return Err("ask about anything: the task made no row of its data".to_owned());
+        }
+        Ok(ReadyTask {
+            name: &self.rules.name,
+            info: &self.info,
+            task: self.task.as_ref(),
+            config: &self.rules.config,
+            host: Box::new(host),
+            rows,
+        })
+    }
+
+    fn first_steps(&self, host: &RoundHost) -> Result<Vec<FirstStep>, TaskError> {
+        let mut rows = Vec::new();
+        for start in (0..).step_by(ROWS_PER_BUILD as usize) {
+            let build = || self.task.build(host, &self.rules.config, start, ROWS_PER_BUILD);
+            let steps = guard_task(build)?;
+            let full = steps.len() == ROWS_PER_BUILD as usize;
+            if steps.len() > ROWS_PER_BUILD as usize {
+                let message = format!("{} steps for {ROWS_PER_BUILD} rows", steps.len());
+                return Err(TaskError::Internal(message));
+            }
+            for step in steps {
+                check_step(&self.info, 1, &step).map_err(|fault| {
+                    TaskError::Internal(format!("{fault} (row {})", rows.len()))
+                })?;
+                rows.push(FirstStep::from(step));
+            }
+            if rows.len() > MAX_ROWS_PER_TASK {
+                let message = format!("more than {MAX_ROWS_PER_TASK} rows");
+                return Err(TaskError::Internal(message));
+            }
+            if !full {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,253 @@
+//! Puts the rows of all tasks to one model, round after round, until every row
+//! is finished.
+
+use std::sync::Arc;
+
+use evaltasks_core::backend::{BackendError, Model, RunControl};
+use evaltasks_core::host::Host;
+use evaltasks_core::results::SampleRecord;
+use evaltasks_core::task::{
+    Ask, Info, Measure, Operation, Request, Response, Step, Task, TaskError,
+};
+
+use super::guard::{check_answer, check_step, guard_backend, guard_task};
+
+/// A task whose rows stand ready to be put to any model.
+pub struct ReadyTask<'a> {
+    /// Name in the competition.
+    pub name: &'a str,
+    /// What the task says of itself.
+    pub info: &'a Info,
+    /// The implementation.
+    pub task: &'a dyn Task,
+    /// Its configuration, as JSON.
+    pub config: &'a str,
+    /// What it may see while it scores.
+    pub host: Box<dyn Host + 'a>,
+    /// The first step of every row.
+    pub rows: Vec<FirstStep>,
+}
+
+/// What a row wants first. Its requests are shared by all models.
+pub enum FirstStep {
+    /// Ask the model.
+    Ask(Arc<Ask>),
+    /// Nothing: the row is finished.
+    End(RowEnd),
+}
+
+impl From<Step> for FirstStep {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Ask(ask) => FirstStep::Ask(Arc::new(ask)),
+            Step::Done(measures) => FirstStep::End(RowEnd::Done(measures)),
+            Step::Skip(reason) => FirstStep::End(RowEnd::Skipped(reason)),
+        }
+    }
+}
+
+/// How a row ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowEnd {
+    /// With measures.
+    Done(Vec<Measure>),
+    /// It does not count, and why.
+    Skipped(String),
+}
+
+/// What one model answered to one task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskAnswers {
+    /// In row order.
+    pub rows: Vec<RowAnswers>,
+    /// Why the task could not go on with this model.
+    pub failure: Option<String>,
+}
+
+/// What one model answered about one row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowAnswers {
+    /// One per round of questions.
+    pub exchanges: Vec<Exchange>,
+    /// None when the task failed before.
+    pub end: Option<RowEnd>,
+}
+
+/// One round of questions about one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// What was asked.
+    pub asked: Arc<Ask>,
+    /// What the model said, in the order of the requests.
+    pub responses: Vec<Response>,
+}
+
+impl TaskAnswers {
+    /// The measures of every row that was done, in row order.
+    pub fn measures(&self) -> Vec<Vec<Measure>> {
+        let done = self.rows.iter().filter_map(|row| match &row.end {
+            Some(RowEnd::Done(measures)) => Some(measures.clone()),
+            _ => None,
+        });
+        done.collect()
+    }
+
+    /// Rows that were skipped.
+    pub fn skipped(&self) -> usize {
+        self.rows.iter().filter(|row| matches!(row.end, Some(RowEnd::Skipped(_)))).count()
+    }
+
+    /// The journal of every row, in row order.
+    pub fn samples(
+        &self,
+        competition: &str,
+        task: &str,
+        uid: u16,
+    ) -> impl Iterator<Item = SampleRecord> {
+        self.rows.iter().zip(0..).map(move |(row, index)| {
+            let requests = row.exchanges.iter().flat_map(|exchange| &exchange.asked.requests);
+            let responses = row.exchanges.iter().flat_map(|exchange| &exchange.responses);
+            let (measures, skipped) = match &row.end {
+                Some(RowEnd::Done(measures)) => (measures.clone(), None),
+                Some(RowEnd::Skipped(reason)) => (Vec::new(), Some(reason.clone())),
+                None => (Vec::new(), self.failure.clone()),
+            };
+            SampleRecord {
+                competition: competition.to_owned(),
+                task: task.to_owned(),
+                uid,
+                row: index,
+                requests: requests.cloned().collect(),
+                responses: responses.cloned().collect(),
+                measures,
+                skipped,
+            }
+        })
+    }
+}
+
+/// Why a model cannot be scored, whatever it answers to the other rows.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ModelFault {
+    /// It did not answer.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// It did not pass a gate.
+    #[error("{reason} (task {task}, row {row})")]
+    Disqualified {
+        /// Whose gate.
+        task: String,
+        /// At which row.
+        row: usize,
+        /// What the task says.
+        reason: TaskError,
+    },
+}
+
+/// A row that waits for answers.
+struct Open {
+    task: usize,
+    row: usize,
+    /// Rounds of questions, this one included.
+    round: u32,
+    asked: Arc<Ask>,
+}
+
+/// Puts all rows of all tasks to `model`: every round of questions is one
+/// [`Model::run`]. One entry per task, in order.
+///
+/// # Errors
+/// When the model is at fault. What only a task is at fault for, or only with
+/// this model, stands in [`TaskAnswers::failure`].
+pub fn question(
+    model: &mut dyn Model,
+    tasks: &[ReadyTask],
+    control: &RunControl,
+) -> Result<Vec<TaskAnswers>, ModelFault> {
+    let (mut answers, mut open) = first_round(tasks);
+    while !open.is_empty() {
+        let responses = run(model, &open, control)?;
+        let mut next = Vec::new();
+        for (waiting, responses) in open.into_iter().zip(responses) {
+            let Open { task: index, row, round, asked } = waiting;
+            let (task, answers) = (&tasks[index], &mut answers[index]);
+            let step = score(task, &asked, round, &responses);
+            let record = &mut answers.rows[row];
+            record.exchanges.push(Exchange { asked, responses });
+            match step {
+                Ok(Step::Ask(ask)) => {
+                    next.push(Open { task: index, row, round: round + 1, asked: Arc::new(ask) });
+                }
+                Ok(Step::Done(measures)) => record.end = Some(RowEnd::Done(measures)),
+                Ok(Step::Skip(reason)) => record.end = Some(RowEnd::Skipped(reason)),
+                Err(reason @ TaskError::Disqualified(_)) => {
+                    let task = task.name.to_owned();
+                    return Err(ModelFault::Disqualified { task, row, reason });
+                }
+                Err(error) => {
+                    answers.failure.get_or_insert_with(|| format!("{error} (row {row})"));
+                }
+            }
+        }
+        next.retain(|waiting| answers[waiting.task].failure.is_none());
+        open = next;
+    }
+    Ok(answers)
+}
+
+fn first_round(tasks: &[ReadyTask]) -> (Vec<TaskAnswers>, Vec<Open>) {
+    let mut open = Vec::new();
+    let mut answers = Vec::with_capacity(tasks.len());
+    for (index, task) in tasks.iter().enumerate() {
+        let mut rows = Vec::with_capacity(task.rows.len());
+        for (row, step) in task.rows.iter().enumerate() {
+            let end = match step {
+                FirstStep::Ask(ask) => {
+                    open.push(Open { task: index, row, round: 1, asked: ask.clone() });
+                    None
+                }
+                FirstStep::End(end) => Some(end.clone()),
+            };
+            rows.push(RowAnswers { exchanges: Vec::new(), end });
+        }
+        answers.push(TaskAnswers { rows, failure: None });
+    }
+    (answers, open)
+}
+
+/// The responses to each open row.
+fn run(
+    model: &mut dyn Model,
+    open: &[Open],
+    control: &RunControl,
+) -> Result<Vec<Vec<Response>>, BackendError> {
+    let requests = || open.iter().flat_map(|waiting| &waiting.asked.requests);
+    let operations: Vec<&Operation> = requests().map(|request| &request.operation).collect();
+    let answers = guard_backend(|| model.run(&operations, control))?;
+    if answers.len() != operations.len() {
+        let (found, wanted) = (answers.len(), operations.len());
+        return Err(BackendError::Engine(format!("{found} answers came to {wanted} operations")));
+    }
+    for (operation, answer) in operations.iter().zip(&answers) {
+        check_answer(operation, answer).map_err(BackendError::Engine)?;
+    }
+    let mut answers = answers.into_iter();
+    let mut respond =
+        |Request { key, .. }: &Request| answers.next().map(|answer| Response { key: *key, answer });
+    Ok(open
+        .iter()
+        .map(|waiting| waiting.asked.requests.iter().filter_map(&mut respond).collect())
+        .collect())
+}
+
+fn score(
+    task: &ReadyTask,
+    asked: &Ask,
+    round: u32,
+    responses: &[Response],
+) -> Result<Step, TaskError> {
+    let host = task.host.as_ref();
+    let step = guard_task(|| task.task.score(host, task.config, &asked.state, responses))?;
+    check_step(task.info, round + 1, &step).map_err(TaskError::Internal)?;
+    Ok(step)
+}
