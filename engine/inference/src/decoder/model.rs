@@ -1,0 +1,220 @@
+//! A decoder's weights and the ways to run them: layer by layer over one
+//! chunk at a time, or, when the layers do not fit into memory together, over
+//! all chunks at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use evaltasks_core::backend::{Progress, RunControl};
+
+use super::forward::{self, Caches, Chunk, Context, Workspaces};
+use super::layers::{Frame, Layer};
+use super::ops::{OpResult, Ops};
+use super::rotary::RotaryTable;
+use crate::config::{DecoderConfig, Position};
+use crate::kernels::head::TokenLogprob;
+use crate::score::plan::ChunkPlan;
+
+/// Where layers come from.
+pub enum Layers<O: Ops> {
+    /// All in memory.
+    Resident(Vec<Layer<O>>),
+    /// Read one at a time.
+    Streamed(Box<dyn Fn(usize) -> OpResult<Layer<O>> + Send>),
+}
+
+/// A decoder that can be run.
+pub struct Decoder<O: Ops> {
+    /// Where it runs.
+    pub ops: Arc<O>,
+    /// What it computes.
+    pub config: DecoderConfig,
+    /// Weights outside the layers.
+    pub frame: Frame<O>,
+    /// Weights of the layers.
+    pub layers: Layers<O>,
+    /// Bytes that the hidden states of streamed sequences may take.
+    pub activation_bytes: usize,
+    workspaces: Workspaces<O>,
+    rotary: Mutex<BTreeMap<usize, Arc<RotaryTable>>>,
+}
+
+impl<O: Ops> Decoder<O> {
+    /// Puts the parts together.
+    pub fn new(
+        ops: Arc<O>,
+        config: DecoderConfig,
+        frame: Frame<O>,
+        layers: Layers<O>,
+        activation_bytes: usize,
+    ) -> Self {
+        let workspaces = Workspaces::default();
+        let rotary = Mutex::default();
+        Self { ops, config, frame, layers, activation_bytes, workspaces, rotary }
+    }
+
+    /// Whether what a token becomes may depend on tokens after it, through
+    /// the length of the sequence.
+    pub fn depends_on_length(&self) -> bool {
+        match &self.config.position {
+            Position::Rotary(rotary) => rotary.frequencies.depends_on_length(),
+            _ => false,
+        }
+    }
+
+    /// Angles of a sequence of `length` tokens.
+    pub fn rotary(&self, length: usize) -> Option<Arc<RotaryTable>> {
+        let Position::Rotary(rotary) = &self.config.position else { return None };
+        let mut tables = self.rotary.lock().unwrap_or_else(PoisonError::into_inner);
+        if rotary.frequencies.depends_on_length() {
+            // One table per length, as many as there are lengths at once.
+            tables.retain(|_, table| Arc::strong_count(table) > 1);
+            let table = tables
+                .entry(length)
+                .or_insert_with(|| Arc::new(RotaryTable::new(rotary, length, length)));
+            return Some(table.clone());
+        }
+        match tables.get(&0) {
+            Some(table) if table.positions() >= length => Some(table.clone()),
+            _ => {
+                let positions = length.next_power_of_two().max(64);
+                let table = Arc::new(RotaryTable::new(rotary, length, positions));
+                tables.insert(0, table.clone());
+                Some(table)
+            }
+        }
+    }
+
+    fn context<'a>(&'a self, control: &'a RunControl) -> Context<'a, O> {
+        Context { ops: &self.ops, config: &self.config, workspaces: &self.workspaces, control }
+    }
+
+    /// Log-probabilities of every plan's targets.
+    pub fn token_logprobs(
+        &self,
+        plans: &[ChunkPlan],
+        control: &RunControl,
+    ) -> OpResult<Vec<Vec<TokenLogprob>>> {
+        let context = self.context(control);
+        let total_tokens = plans.iter().map(|plan| plan.tokens() as u64).sum();
+        match &self.layers {
+            Layers::Resident(layers) => {
+                let mut done_tokens = 0;
+                let mut caches = Vec::new();
+                plans
+                    .iter()
+                    .map(|plan| {
+                        let mut chunk = self.start(&context, plan, &mut caches)?;
+                        for (index, layer) in layers.iter().enumerate() {
+                            let caches = &mut caches[..plan.sequences.len()];
+                            let kind = Caches::Fresh;
+                            forward::advance(&context, index, layer, &mut chunk, caches, kind)?;
+                        }
+                        let result = self.finish(&context, plan, &mut chunk);
+                        done_tokens += plan.tokens() as u64;
+                        control.report(Progress { done_tokens, total_tokens });
+                        result
+                    })
+                    .collect()
+            }
+            Layers::Streamed(read) => {
+                let mut result = Vec::with_capacity(plans.len());
+                let mut done_tokens = 0;
+                for group in self.groups(plans) {
+                    result.extend(self.stream(&context, group, read)?);
+                    done_tokens += group.iter().map(|plan| plan.tokens() as u64).sum::<u64>();
+                    control.report(Progress { done_tokens, total_tokens });
+                }
+                Ok(result)
+            }
+        }
+    }
+
+    /// Plans whose hidden states fit into memory together.
+    fn groups<'a>(&self, plans: &'a [ChunkPlan]) -> Vec<&'a [ChunkPlan]> {
+        let token_bytes = self.config.hidden_size * size_of::<f32>();
+        let mut groups = Vec::new();
+        let mut start = 0;
+        let mut bytes = 0;
+        for (index, plan) in plans.iter().enumerate() {
+            let more = plan.tokens() * token_bytes;
+            if index > start && bytes + more > self.activation_bytes {
+                groups.push(&plans[start..index]);
+                start = index;
+                bytes = 0;
+            }
+            bytes += more;
+        }
+        groups.push(&plans[start..]);
+        groups
+    }
+
+    fn stream(
+        &self,
+        context: &Context<'_, O>,
+        plans: &[ChunkPlan],
+        read: &(dyn Fn(usize) -> OpResult<Layer<O>> + Send),
+    ) -> OpResult<Vec<Vec<TokenLogprob>>> {
+        let mut caches = Vec::new();
+        let mut chunks = Vec::with_capacity(plans.len());
+        for plan in plans {
+            chunks.push(self.start(context, plan, &mut caches)?);
+        }
+        for index in 0..self.config.layers.len() {
+            context.control.check().map_err(crate::error::InferenceError::Stopped)?;
+            let layer = read(index)?;
+            for (chunk, plan) in chunks.iter_mut().zip(plans) {
+                let caches = &mut caches[..plan.sequences.len()];
+                forward::advance(context, index, &layer, chunk, caches, Caches::Fresh)?;
+                chunk.release_buffers();
+            }
+        }
+        let finished = chunks.iter_mut().zip(plans);
+        finished.map(|(chunk, plan)| self.finish(context, plan, chunk)).collect()
+    }
+
+    fn start(
+        &self,
+        context: &Context<'_, O>,
+        plan: &ChunkPlan,
+        caches: &mut Vec<O::Cache>,
+    ) -> OpResult<Chunk<O>> {
+        let shape = forward::attention_shape(&self.config, 0);
+        while caches.len() < plan.sequences.len() {
+            caches.push(self.ops.cache(&shape, 0)?);
+        }
+        forward::embed(context, &self.frame, plan.sequences.clone())
+    }
+
+    fn finish(
+        &self,
+        context: &Context<'_, O>,
+        plan: &ChunkPlan,
+        chunk: &mut Chunk<O>,
+    ) -> OpResult<Vec<TokenLogprob>> {
+        forward::token_logprobs(context, &self.frame, chunk, &plan.targets)
+    }
+
+    /// Takes sequences through all layers with caches that grow, and gives
+    /// the logits after each one's last token. `caches[layer]` has one cache
+    /// per sequence.
+    pub fn continue_sequences(
+        &self,
+        sequences: Vec<forward::Sequence>,
+        caches: &mut [Vec<O::Cache>],
+        control: &RunControl,
+    ) -> OpResult<Vec<Vec<f32>>> {
+        let context = self.context(control);
+        let mut chunk = forward::embed(&context, &self.frame, sequences)?;
+        for (index, caches) in caches.iter_mut().enumerate() {
+            let mut advance = |layer: &Layer<O>| {
+                forward::advance(&context, index, layer, &mut chunk, caches, Caches::Growing)
+            };
+            match &self.layers {
+                Layers::Resident(layers) => advance(&layers[index])?,
+                Layers::Streamed(read) => advance(&read(index)?)?,
+            }
+        }
+        forward::last_logits(&context, &self.frame, &mut chunk)
+    }
+}

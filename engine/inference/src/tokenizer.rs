@@ -1,0 +1,171 @@
+//! Tokenizers from `tokenizer.json`, by the `tokenizers` library.
+
+use std::path::{Path, PathBuf};
+
+use evaltasks_core::backend::Tokenizer;
+use evaltasks_core::host::Ragged;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::error::InferenceError;
+
+/// Bytes of `tokenizer.json`.
+const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+/// Bytes of `tokenizer_config.json`.
+const MAX_SETTINGS_BYTES: u64 = 8 << 20;
+/// Ids of one vocabulary.
+const MAX_VOCABULARY: u32 = 4_194_304;
+
+/// A tokenizer and its special tokens.
+pub struct HuggingFaceTokenizer {
+    inner: tokenizers::Tokenizer,
+    digest: String,
+    vocabulary_size: u32,
+    beginning_of_sequence: Option<u32>,
+    end_of_sequence: Option<u32>,
+    /// Bytes that each id stands for.
+    byte_counts: Vec<u32>,
+}
+
+impl HuggingFaceTokenizer {
+    /// Opens a `tokenizer.json`, or the one in a directory. The special
+    /// tokens come from the `tokenizer_config.json` beside it.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, is over its limit, or is not a tokenizer.
+    pub fn open(path: &Path) -> Result<Self, InferenceError> {
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let bytes = read(&file, MAX_TOKENIZER_BYTES)?;
+        let settings_file = file.with_file_name("tokenizer_config.json");
+        let settings = if settings_file.exists() {
+            let bytes = read(&settings_file, MAX_SETTINGS_BYTES)?;
+            serde_json::from_slice(&bytes)
+                .map_err(|error| refused(&settings_file, error.to_string()))?
+        } else {
+            Value::Null
+        };
+        Self::from_bytes(&file, &bytes, &settings)
+    }
+
+    fn from_bytes(file: &Path, bytes: &[u8], settings: &Value) -> Result<Self, InferenceError> {
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes))
+            .map_err(|reason| refused(file, reason))?;
+        // A score must not depend on lengths that the file happens to carry.
+        guarded(|| inner.with_truncation(None).map(|_| ()))
+            .map_err(|reason| refused(file, reason))?;
+        inner.with_padding(None);
+        let vocabulary = inner.get_vocab(true);
+        let largest = vocabulary.values().max().copied().unwrap_or(0);
+        if largest >= MAX_VOCABULARY {
+            return Err(refused(
+                file,
+                format!("has the id {largest}; ids must be below {MAX_VOCABULARY}"),
+            ));
+        }
+        let special = |key: &str| {
+            let value = settings.get(key)?;
+            let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
+            vocabulary.get(text).copied()
+        };
+        let (beginning_of_sequence, end_of_sequence) = (special("bos_token"), special("eos_token"));
+        let byte_counts = byte_counts(&inner, largest);
+        Ok(Self {
+            inner,
+            digest: hex::encode(Sha256::digest(bytes)),
+            vocabulary_size: largest + 1,
+            beginning_of_sequence,
+            end_of_sequence,
+            byte_counts,
+        })
+    }
+}
+
+impl Tokenizer for HuggingFaceTokenizer {
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn vocabulary_size(&self) -> u32 {
+        self.vocabulary_size
+    }
+
+    fn encode(&self, texts: &[String], special: bool) -> Result<Ragged, String> {
+        let mut ragged = Ragged::default();
+        for text in texts {
+            let encoding = guarded(|| self.inner.encode_fast(text.as_str(), special))?;
+            ragged.push(encoding.get_ids());
+        }
+        Ok(ragged)
+    }
+
+    fn decode(&self, ids: &Ragged) -> Result<Vec<String>, String> {
+        ids.iter().map(|ids| guarded(|| self.inner.decode(ids, true))).collect()
+    }
+
+    fn byte_count(&self, ids: &[u32]) -> Result<u64, String> {
+        ids.iter()
+            .map(|&id| {
+                let count = self.byte_counts.get(id as usize);
+                count.map(|&count| u64::from(count)).ok_or(format!("there is no token {id}"))
+            })
+            .sum()
+    }
+
+    fn beginning_of_sequence(&self) -> Option<u32> {
+        self.beginning_of_sequence
+    }
+
+    fn end_of_sequence(&self) -> Option<u32> {
+        self.end_of_sequence
+    }
+}
+
+/// Calls the library, and turns a panic into an error: a tokenizer file can
+/// make it fail in either way.
+fn guarded<T, E: std::fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("the tokenizer library gave up on it".to_owned()),
+    }
+}
+
+/// Bytes that each id stands for. In byte-level vocabularies every character
+/// of a token is one byte; elsewhere `<0x41>` is one byte and `▁` a space.
+fn byte_counts(tokenizer: &tokenizers::Tokenizer, largest: u32) -> Vec<u32> {
+    let special = tokenizer.get_added_tokens_decoder();
+    let byte_level = tokenizer
+        .get_decoder()
+        .and_then(|decoder| serde_json::to_string(decoder).ok())
+        .is_some_and(|json| json.contains("\"ByteLevel\""));
+    (0..=largest)
+        .map(|id| {
+            let added = special.get(&id);
+            let Some(token) = tokenizer.id_to_token(id) else { return 0 };
+            let count = match added {
+                Some(added) if added.special => 0,
+                Some(_) => token.len(),
+                None if byte_level => token.chars().count(),
+                None if is_byte_token(&token) => 1,
+                None => token.replace('\u{2581}', " ").len(),
+            };
+            u32::try_from(count).unwrap_or(u32::MAX)
+        })
+        .collect()
+}
+
+/// `<0x00>` to `<0xFF>`.
+fn is_byte_token(token: &str) -> bool {
+    token
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'))
+        .is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+}
+
+fn refused(path: &Path, reason: String) -> InferenceError {
+    InferenceError::Tokenizer { path: PathBuf::from(path), reason }
+}
+
+fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, InferenceError> {
+    crate::checkpoint::read_limited(path, max_bytes)
+}

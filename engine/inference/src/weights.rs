@@ -1,0 +1,137 @@
+//! Weights on their way from a file to a device.
+//!
+//! A [`LinearView`] says where the rows of a linear map stand in the file, in
+//! whatever order the architecture stores them; a device packs it as it
+//! likes. All architectures look the same from here on.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use crate::checkpoint::{Dtype, TensorData};
+use crate::error::InferenceError;
+
+/// The rows of a linear map, `[outputs, depth]`, in one or more parts whose
+/// outputs are used apart from each other.
+pub struct LinearView<'a> {
+    /// Inputs of the map.
+    pub depth: usize,
+    /// Outputs, in order.
+    pub parts: Vec<Part<'a>>,
+}
+
+/// Some outputs of a linear map.
+pub struct Part<'a> {
+    /// Name of the tensor, for messages.
+    pub name: &'a str,
+    /// Where the numbers are, `[outputs, depth]`, or `[depth, outputs]` when
+    /// `transposed`.
+    pub weight: &'a TensorData<'a>,
+    /// See `weight`.
+    pub transposed: bool,
+    /// Which outputs of the tensor belong to the part, in order.
+    pub rows: Vec<Range<usize>>,
+    /// One number per output of the tensor.
+    pub bias: Option<&'a TensorData<'a>>,
+}
+
+impl LinearView<'_> {
+    /// The type that holds all parts without loss.
+    pub fn dtype(&self) -> Dtype {
+        let mut types = self.parts.iter().map(|part| part.weight.dtype);
+        match types.next() {
+            Some(first) if types.all(|other| other == first) => first,
+            _ => Dtype::F32,
+        }
+    }
+}
+
+impl Part<'_> {
+    /// Number of outputs.
+    pub fn outputs(&self) -> usize {
+        self.rows.iter().map(ExactSizeIterator::len).sum()
+    }
+
+    /// Indices of the outputs in the tensor.
+    pub fn indices(&self) -> Vec<usize> {
+        self.rows.iter().cloned().flatten().collect()
+    }
+
+    /// Outputs of the whole tensor.
+    pub fn tensor_outputs(&self) -> usize {
+        self.weight.shape.get(usize::from(self.transposed)).copied().unwrap_or(0)
+    }
+
+    /// The bias of the part's outputs; empty when there is none.
+    pub fn bias(&self) -> Result<Vec<f32>, InferenceError> {
+        let Some(bias) = self.bias else { return Ok(Vec::new()) };
+        let all = to_f32(self.name, bias)?;
+        self.indices()
+            .into_iter()
+            .map(|index| {
+                all.get(index)
+                    .copied()
+                    .ok_or_else(|| InferenceError::tensor(self.name, "has a shorter bias"))
+            })
+            .collect()
+    }
+}
+
+/// A number as it stands in a file.
+pub trait Element: Copy + Default + Send + Sync + 'static {
+    /// Bytes of one number.
+    const BYTES: usize;
+    /// Reads [`Element::BYTES`] little-endian bytes.
+    fn read(bytes: &[u8]) -> Self;
+    /// Whether the number, taken as type `dtype`, is neither infinite nor
+    /// not-a-number.
+    fn is_finite(self, dtype: Dtype) -> bool;
+}
+
+impl Element for u16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Self {
+        u16::from_le_bytes([bytes[0], bytes[1]])
+    }
+    #[inline(always)]
+    fn is_finite(self, dtype: Dtype) -> bool {
+        let exponent = if dtype == Dtype::F16 { 0x7C00 } else { 0x7F80 };
+        self & exponent != exponent
+    }
+}
+
+impl Element for f32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Self {
+        f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+    #[inline(always)]
+    fn is_finite(self, _: Dtype) -> bool {
+        f32::is_finite(self)
+    }
+}
+
+/// A whole tensor as `f32`; all numbers are finite.
+pub fn to_f32(name: &str, tensor: &TensorData<'_>) -> Result<Vec<f32>, InferenceError> {
+    let bytes = tensor.bytes.as_ref();
+    let numbers: Vec<f32> = match tensor.dtype {
+        Dtype::F32 => bytes.chunks_exact(4).map(f32::read).collect(),
+        Dtype::F16 => {
+            bytes.chunks_exact(2).map(|b| f16::from_bits(u16::read(b)).to_f32()).collect()
+        }
+        Dtype::BF16 => {
+            bytes.chunks_exact(2).map(|b| bf16::from_bits(u16::read(b)).to_f32()).collect()
+        }
+    };
+    if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
+        return Err(not_finite(name, index));
+    }
+    Ok(numbers)
+}
+
+/// The rejection of a tensor with a NaN or an infinity.
+pub fn not_finite(name: &str, index: usize) -> InferenceError {
+    InferenceError::tensor(name, format!("element {index} is not a finite number"))
+}

@@ -1,0 +1,172 @@
+//! Every checkpoint of the fixtures against what another implementation
+//! computes in `f64`, on our kernels and on plain candle operations.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
+use evaltasks_core::host::Ragged;
+use evaltasks_core::model::ModelConstraints;
+use evaltasks_core::task::{Answer, Generate, Operation, Part, Prompt};
+use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice};
+use serde::Deserialize;
+
+/// Largest difference of a token's loss.
+const LOSS_TOLERANCE: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Reference {
+    input_ids: Vec<Vec<u32>>,
+    token_nll: Vec<Vec<f64>>,
+    greedy_prompt: Vec<u32>,
+    greedy: Vec<u32>,
+    parameters: u64,
+}
+
+/// Ids are their own text: the fixtures have no tokenizer.
+struct Numbers;
+
+impl Tokenizer for Numbers {
+    fn digest(&self) -> &str {
+        ""
+    }
+    fn vocabulary_size(&self) -> u32 {
+        160
+    }
+    fn encode(&self, _: &[String], _: bool) -> Result<Ragged, String> {
+        Err("the fixtures have no texts".to_owned())
+    }
+    fn decode(&self, ids: &Ragged) -> Result<Vec<String>, String> {
+        Ok(ids.iter().map(|ids| format!("{ids:?}")).collect())
+    }
+    fn byte_count(&self, ids: &[u32]) -> Result<u64, String> {
+        Ok(ids.len() as u64)
+    }
+    fn beginning_of_sequence(&self) -> Option<u32> {
+        None
+    }
+    fn end_of_sequence(&self) -> Option<u32> {
+        None
+    }
+}
+
+fn fixtures() -> PathBuf {
+    match std::env::var_os("EVALTASKS_FIXTURES") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"),
+    }
+    .join("architectures")
+}
+
+fn cases() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(fixtures())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("reference.json").exists())
+        .collect();
+    found.sort();
+    assert!(found.len() >= 4, "too few fixtures in {}", fixtures().display());
+    found
+}
+
+fn backend(device: DeviceChoice, threads: usize) -> CandleBackend {
+    CandleBackend::new(BackendOptions { device, threads, memory_bytes: None }).unwrap()
+}
+
+fn any() -> ModelConstraints {
+    ModelConstraints {
+        parameters: None,
+        max_bytes: None,
+        architectures: Vec::new(),
+        sequence_length: 0,
+        dtype: None,
+        vocabulary_size: None,
+        norms: None,
+    }
+}
+
+fn run(backend: &CandleBackend, directory: &Path, operations: &[Operation]) -> Vec<Answer> {
+    let checkpoint = backend.inspect(directory).unwrap();
+    let control = RunControl::default();
+    let mut model = backend.load(&checkpoint, &any(), Arc::new(Numbers), &control).unwrap();
+    model.run(&operations.iter().collect::<Vec<_>>(), &control).unwrap()
+}
+
+fn greedy(prompt: &[u32], count: usize) -> Operation {
+    Operation::GenerateUntil(Generate {
+        prompt: Prompt::Raw(vec![Part::Tokens(prompt.to_vec())]),
+        min_tokens: 0,
+        max_tokens: count as u32,
+        stop: Vec::new(),
+        temperature: 0.0,
+        top_p: 1.0,
+        samples: 1,
+        extra: String::new(),
+    })
+}
+
+fn check(device: DeviceChoice) {
+    let backend = backend(device, 2);
+    let mut failures = Vec::new();
+    for directory in cases() {
+        let name = directory.file_name().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(directory.join("reference.json")).unwrap();
+        let reference: Reference = serde_json::from_str(&text).unwrap();
+        let counted = backend.inspect(&directory).unwrap().parameters;
+        if counted != reference.parameters {
+            failures.push(format!("{name}: {counted} parameters, not {}", reference.parameters));
+        }
+        let mut operations: Vec<Operation> =
+            reference.input_ids.iter().cloned().map(Operation::TokenLoss).collect();
+        operations.push(greedy(&reference.greedy_prompt, reference.greedy.len()));
+        let answers = run(&backend, &directory, &operations);
+        for (index, (answer, expected)) in answers.iter().zip(&reference.token_nll).enumerate() {
+            let Answer::Spans(spans) = answer else { panic!("{name}: {answer:?}") };
+            assert_eq!(spans[0].per_token.len(), expected.len());
+            let worst = spans[0]
+                .per_token
+                .iter()
+                .zip(expected)
+                .map(|(&found, expected)| (f64::from(found) + expected).abs())
+                .fold(0.0, f64::max);
+            if worst > LOSS_TOLERANCE || !worst.is_finite() {
+                failures.push(format!("{name}: sequence {index} is off by {worst}"));
+            }
+        }
+        let Some(Answer::Texts(texts)) = answers.last() else { panic!("{name}: {answers:?}") };
+        if !reference.greedy.starts_with(&texts[0].tokens) || texts[0].tokens.is_empty() {
+            failures.push(format!("{name}: greedy {:?}", texts[0].tokens));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn our_kernels_match_the_reference() {
+    check(DeviceChoice::Cpu);
+}
+
+#[test]
+fn candle_operations_match_the_reference() {
+    check(DeviceChoice::CandleCpu);
+}
+
+#[test]
+fn results_depend_on_neither_threads_nor_company() {
+    for directory in cases() {
+        let text = std::fs::read_to_string(directory.join("reference.json")).unwrap();
+        let reference: Reference = serde_json::from_str(&text).unwrap();
+        let operations: Vec<Operation> = reference
+            .input_ids
+            .iter()
+            .flat_map(|ids| [ids.clone(), ids[..30].to_vec(), ids[5..7].to_vec()])
+            .map(Operation::TokenLoss)
+            .collect();
+        let together = run(&backend(DeviceChoice::Cpu, 2), &directory, &operations);
+        let one_thread = backend(DeviceChoice::Cpu, 1);
+        for (operation, expected) in operations.iter().zip(together) {
+            let alone = run(&one_thread, &directory, std::slice::from_ref(operation));
+            assert_eq!(alone[0], expected, "{}", directory.display());
+        }
+    }
+}
