@@ -103,6 +103,19 @@ fn every_good_file_resolves() {
     }
 }
 
+/// Examples in the reference that are whole files.
+#[test]
+fn the_examples_of_the_reference_are_right() {
+    let reference = std::fs::read_to_string(root().join("docs/competitions.md")).unwrap();
+    let blocks = reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let files: Vec<&str> = blocks.filter(|block| block.contains("version: 1")).collect();
+    assert!(!files.is_empty());
+    for text in files {
+        let problems = check("docs/competitions.md", text).problems;
+        assert_eq!(render(&problems, text), "");
+    }
+}
+
 #[test]
 fn a_problem_is_json_for_programs() {
     let text = "version: 1\ncompetition: {}\n";
@@ -174,7 +187,7 @@ fn subnet_9_is_as_its_validator_has_it() {
         let evaluation = &competition.evaluation;
         assert_eq!(evaluation.delay_blocks, 250);
         assert_eq!(evaluation.time_limit_seconds, Some(550.0));
-        assert_eq!((evaluation.on_timeout, evaluation.max_retries), (OnTimeout::Retry, 2));
+        assert_eq!((evaluation.on_timeout, evaluation.max_retries), (OnTimeout::Retry, 1));
         let ranking = &competition.ranking;
         assert_eq!(ranking.epsilon, Epsilon::LinearDecay { start: 0.005, end: 0.0005, blocks });
         assert_eq!(ranking.weights, WeightRule::Softmax { temperature: 0.01 });
