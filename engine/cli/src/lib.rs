@@ -1,5 +1,6 @@
 //! Commands, rounds and reports of the `evaltasks` binary.
 
+pub mod commands;
 pub mod document;
 pub mod report;
 pub mod round;

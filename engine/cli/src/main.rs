@@ -1,1 +1,71 @@
-fn main() {}
+//! Ranks machine-learning models. `evaltasks --help` says how.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use evaltasks::commands::{self, Outcome, check, inspect, loss, rank, run, tasks};
+
+/// Ranks machine-learning models: a competition file and a handful of models
+/// go in, a leaderboard with weights comes out.
+#[derive(Parser)]
+#[command(version, propagate_version = true, after_help = AFTER_HELP)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done, and nothing is wrong
+  1    something is wrong: with a file, with a model, or a round without verdict
+  2    the command line is wrong
+  130  ended by Ctrl-C
+
+Examples:
+  evaltasks run competitions/demo.yaml
+  evaltasks check competitions/*.yaml
+  evaltasks inspect ./my-model --competitions competitions/sn9.yaml";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Evaluate and rank models by the rules of a competition file
+    Run(run::Arguments),
+    /// Say everything that is wrong with competition files
+    Check(check::Arguments),
+    /// Print the log-probability of every token of a text under a model
+    Loss(loss::Arguments),
+    /// Replay the ranking of a competition from given scores
+    Rank(rank::Arguments),
+    /// Show what a model is, and which competitions would accept it
+    Inspect(inspect::Arguments),
+    /// List the tasks that competitions can name, and their configuration
+    Tasks(tasks::Arguments),
+    /// Print the JSON Schema of competition files
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let program = Program::parse();
+    match execute(&program.command) {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Wrong) => ExitCode::FAILURE,
+        Ok(Outcome::Interrupted) => ExitCode::from(commands::EXIT_INTERRUPTED),
+        Err(error) => {
+            eprintln!("error: {}", commands::describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Loss(arguments) => loss::run(arguments),
+        Command::Rank(arguments) => rank::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Tasks(arguments) => tasks::run(arguments),
+        Command::Schema => commands::print(&evaltasks_core::competition::schema()),
+    }
+}

@@ -1,0 +1,74 @@
+//! Documents that commands are given.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use evaltasks_core::competition::{
+    KnownTask, Score, Submission, Subnet, check, check_scores, check_submissions,
+};
+use evaltasks_core::document::{Checked, Problem, Severity, Source};
+// Registers the native tasks.
+use evaltasks_tasks as _;
+
+use crate::document::read_document;
+
+/// A document with errors, which have been shown.
+#[derive(Debug, thiserror::Error)]
+#[error("use {}: it has {errors} {}", path.display(), if *errors == 1 { "error" } else { "errors" })]
+pub struct Unusable {
+    path: PathBuf,
+    errors: usize,
+}
+
+/// Reads a competition file.
+pub fn subnet(path: &Path) -> Result<Subnet> {
+    read(path, |source| check(source, &KnownTask::native()))
+}
+
+/// Reads a file of submissions.
+pub fn submissions(path: &Path, subnet: &Subnet) -> Result<Vec<Submission>> {
+    read(path, |source| check_submissions(source, subnet))
+}
+
+/// Reads a file of scores.
+pub fn scores(path: &Path, subnet: &Subnet) -> Result<Vec<Score>> {
+    read(path, |source| check_scores(source, subnet))
+}
+
+/// Checks a document without showing its problems; none are left out.
+pub fn check_file(path: &Path) -> (String, Vec<Problem>) {
+    match read_document(path) {
+        Err(error) => (String::new(), vec![error.problem()]),
+        Ok(text) => {
+            let problems =
+                with_source(path, &text, |source| check(source, &KnownTask::native()).problems);
+            (text, problems)
+        }
+    }
+}
+
+/// Whether a stream of this process shows colours, see <https://no-color.org>.
+pub fn colours(stream: &impl IsTerminal) -> bool {
+    let set = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !set
+}
+
+fn read<T>(path: &Path, check: impl Fn(&Source) -> Checked<T>) -> Result<T> {
+    let text = read_document(path)?;
+    let Checked { value, problems } = with_source(path, &text, check);
+    let colours = colours(&std::io::stderr());
+    for problem in &problems {
+        eprintln!("{}\n", problem.render(&text, colours));
+    }
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    value.ok_or_else(|| Unusable { path: path.to_owned(), errors }.into())
+}
+
+fn with_source<T>(path: &Path, text: &str, check: impl Fn(&Source) -> T) -> T {
+    // A relative path stays one if the working directory is gone; nothing but
+    // the wording of later errors depends on it.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let directory = absolute.parent().unwrap_or(Path::new(""));
+    check(&Source { name: &path.display().to_string(), text, directory })
+}

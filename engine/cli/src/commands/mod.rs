@@ -1,0 +1,77 @@
+//! The commands of the program: each reads its arguments, calls the engine,
+//! and prints.
+
+pub mod check;
+mod engine;
+mod input;
+pub mod inspect;
+pub mod loss;
+mod progress;
+pub mod rank;
+pub mod run;
+pub mod tasks;
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+
+use crate::report::visible;
+use crate::round::RoundError;
+
+/// Exit code of a program that Ctrl-C ended.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As one hopes.
+    Fine,
+    /// Something is wrong with what was given, and it was said.
+    Wrong,
+    /// The operator ended it.
+    Interrupted,
+}
+
+/// Prints to standard output; a reader that left is no error.
+pub fn print(text: &str) -> Result<Outcome> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("print to standard output")
+        }
+        _ => Ok(Outcome::Fine),
+    }
+}
+
+/// Prints a value as JSON over several lines.
+pub fn print_json(value: &impl serde::Serialize) -> Result<Outcome> {
+    let text = serde_json::to_string_pretty(value).context("write JSON")?;
+    print(&(text + "\n"))
+}
+
+/// An error with its causes, and what to do about it where that is known.
+pub fn describe(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(|cause| visible(&cause.to_string())).collect();
+    let hint = hint(error).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+    format!("failed to {}{hint}", causes.join(": "))
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if error.downcast_ref::<input::Unusable>().is_some() {
+        return Some("the problems stand above; `evaltasks check FILE` shows them again");
+    }
+    match error.downcast_ref::<RoundError>()? {
+        RoundError::NothingScheduled { .. } => {
+            Some("give a later --block, or name a --competition to run it whatever the schedule")
+        }
+        RoundError::NoSubmissions { .. } => Some(
+            "list models under `submissions:` in the competition file, or give --submissions FILE \
+             or --model NAME=DIR",
+        ),
+        RoundError::UnknownCompetition { .. } => Some("give its key or its id"),
+        RoundError::Tokenizer { .. } => {
+            Some("a tokenizer is a `tokenizer.json`, or a directory that has one")
+        }
+        RoundError::Cancelled => None,
+    }
+}
