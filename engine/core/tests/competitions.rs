@@ -391,6 +391,8 @@ fn check_laws(text: &str) -> Result<(), TestCaseError> {
         prop_assert!(text.get(problem.span.start..problem.span.end).is_some(), "{:?}", problem);
         prop_assert!(!problem.message.contains(char::is_control), "{:?}", problem);
         prop_assert!(problem.render(text, true).contains("any.yaml"));
+        let plain = problem.render(text, false);
+        prop_assert!(!plain.contains(|c: char| c.is_control() && c != '\n'), "{:?}", plain);
     }
     Ok(())
 }

@@ -62,7 +62,10 @@ impl Problem {
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |at| start + at);
         let end = floor_boundary(text, self.span.end).clamp(start, line_end);
-        let snippet = Snippet::source(&text[line_start..line_end])
+        // The renderer replaces other control characters itself; this one is as
+        // long as they are.
+        let line = text[line_start..line_end].replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "·");
+        let snippet = Snippet::source(line)
             .path(&self.file)
             .line_start(self.line)
             .annotation(AnnotationKind::Primary.span(start - line_start..end - line_start));
@@ -160,7 +163,7 @@ fn has_error(found: &Found) -> bool {
 }
 
 /// Text from a document as it may stand in a message: on one line, without
-/// control characters, shortened.
+/// characters that steer a terminal or turn the direction of text, shortened.
 pub(crate) fn quote(text: &str) -> String {
     const MAX_CHARACTERS: usize = 60;
     let mut quoted = String::from("`");
@@ -169,7 +172,8 @@ pub(crate) fn quote(text: &str) -> String {
             quoted.push_str("...");
             break;
         }
-        if character.is_control() {
+        let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || character.is_control() {
             quoted.extend(character.escape_default());
         } else {
             quoted.push(character);
