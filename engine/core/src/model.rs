@@ -94,7 +94,10 @@ impl ModelConstraints {
                 (min..=max).contains(&checkpoint.parameters),
                 "parameters",
                 group_digits(checkpoint.parameters),
-                format!("{} to {}", group_digits(min), group_digits(max)),
+                match min {
+                    0 => format!("at most {}", group_digits(max)),
+                    _ => format!("{} to {}", group_digits(min), group_digits(max)),
+                },
             );
         }
         if let Some(max) = self.max_bytes {

@@ -130,7 +130,8 @@ pub struct SubmissionResult {
 pub enum Status {
     /// Scored, and in the competitive set.
     Scored,
-    /// Scored, but an earlier submission is better by more than any epsilon.
+    /// Scored, but not better than an earlier submission by even the smallest
+    /// epsilon.
     Outclassed {
         /// The earlier submission's uid.
         by: u16,

@@ -27,7 +27,7 @@ pub enum InferenceError {
         reason: String,
     },
     /// `config.json` asks for something that cannot be done.
-    #[error("read config.json: {0}")]
+    #[error("read config.json")]
     Config(#[from] ConfigError),
     /// A tensor is absent, surplus, or of the wrong shape or type.
     #[error("use tensor `{name}`: {reason}")]

@@ -11,7 +11,8 @@ use evaltasks_core::model::ModelConstraints;
 use evaltasks_core::source::{ModelReference, ModelSource};
 use evaltasks_core::task::{Answer, Operation, Span};
 use evaltasks_hub::LocalModels;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::engine::{EngineArguments, open_tokenizer};
 use super::{Outcome, print, print_json};
@@ -121,7 +122,9 @@ fn tokenizer(arguments: &Arguments, directory: &Path) -> Result<Arc<dyn Tokenize
         None if arguments.text.is_none() && !own.exists() => Ok(Arc::new(NoTokenizer)),
         named => {
             let path = named.as_deref().unwrap_or(directory);
-            open_tokenizer(path).map_err(|error| anyhow!(error))
+            open_tokenizer(path)
+                .map_err(|error| anyhow!(error))
+                .context("open a tokenizer, which --tokenizer names where the model has none")
         }
     }
 }
@@ -139,22 +142,18 @@ fn text_sequences(path: &Path, tokenizer: &dyn Tokenizer, length: usize) -> Resu
 }
 
 fn token_sequences(path: &Path) -> Result<Vec<Vec<u32>>> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Tokens {
-        One(Vec<u32>),
-        Many(Vec<Vec<u32>>),
-    }
     let text = read_document(path)?;
-    let parsed = serde_json::from_str(&text).with_context(|| {
-        format!("read {} as a list of token ids, or a list of such lists", path.display())
-    });
-    let sequences = match parsed? {
-        Tokens::One(tokens) => vec![tokens],
-        Tokens::Many(sequences) => sequences,
+    let parse = || {
+        let content: Value = serde_json::from_str(&text)?;
+        if content.get(0).is_some_and(Value::is_array) {
+            serde_json::from_value(content)
+        } else {
+            serde_json::from_value(content).map(|sequence| vec![sequence])
+        }
     };
-    ensure!(!sequences.is_empty(), "score {}: it has no tokens", path.display());
-    Ok(sequences)
+    parse().with_context(|| {
+        format!("read {} as a list of token ids, or a list of such lists", path.display())
+    })
 }
 
 fn report(

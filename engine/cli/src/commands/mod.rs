@@ -58,7 +58,7 @@ pub fn describe(error: &anyhow::Error) -> String {
 
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if error.downcast_ref::<input::Unusable>().is_some() {
-        return Some("the problems stand above; `evaltasks check FILE` shows them again");
+        return Some("mend what is shown above");
     }
     match error.downcast_ref::<RoundError>()? {
         RoundError::NothingScheduled { .. } => {

@@ -53,12 +53,14 @@ impl Terminal {
 /// follow in tables of their own.
 pub fn render_table(result: &RunResult, width: Option<u16>, colour: bool) -> String {
     let paper = Paper { width: width.map(|columns| columns.max(MIN_WIDTH)), colour };
+    // A replay draws nothing, so it has no seed.
+    let seed = text::shorten(&result.seed, width.map_or(usize::MAX, |_| SEED_COLUMNS));
+    let seed = if seed.is_empty() { seed } else { format!(" · seed {seed}") };
     let mut blocks = vec![paper.wrap(&format!(
-        "EvalTasks {} · {} · block {} · seed {}",
+        "EvalTasks {} · {} · block {}{seed}",
         text::visible(&result.engine),
         text::visible(&result.file),
         group_digits(result.block),
-        text::shorten(&result.seed, width.map_or(usize::MAX, |_| SEED_COLUMNS)),
     ))];
     for competition in &result.competitions {
         blocks.extend(competition_blocks(competition, paper));
@@ -78,8 +80,8 @@ fn competition_blocks(competition: &CompetitionResult, paper: Paper) -> Vec<Stri
         text::visible(&competition.key),
         text::visible(&competition.title),
         text::percent(competition.emission_share),
-        competition.epsilon_start,
-        competition.epsilon_end,
+        text::epsilon(competition.epsilon_start),
+        text::epsilon(competition.epsilon_end),
     ));
     let remarks = competition
         .no_verdict
@@ -90,7 +92,7 @@ fn competition_blocks(competition: &CompetitionResult, paper: Paper) -> Vec<Stri
     let mut blocks = vec![paper.heading(&title)];
     blocks.extend(remarks);
     if competition.submissions.is_empty() {
-        blocks.push("no submissions".to_owned());
+        blocks.extend(competition.no_verdict.is_none().then(|| "no submissions".to_owned()));
         return blocks;
     }
     blocks.extend(leaderboard(competition, paper));

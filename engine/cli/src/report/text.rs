@@ -113,6 +113,11 @@ pub fn weight(value: f64) -> String {
     }
 }
 
+/// An epsilon to six decimals: the arithmetic of its decay leaves dust behind.
+pub fn epsilon(fraction: f64) -> f64 {
+    (fraction * 1e6).round() / 1e6
+}
+
 /// How serious a status is; names the colour in every report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,7 +147,9 @@ pub fn notes(submission: &SubmissionResult) -> Vec<String> {
     let about_status = match &submission.status {
         Status::Scored => vec![],
         Status::Outclassed { by } => {
-            vec![format!("uid {by} came earlier and is better by more than any epsilon")]
+            vec![format!(
+                "not better than uid {by}, which came earlier, by even the smallest epsilon"
+            )]
         }
         Status::Copy { of } => {
             vec![format!("the weights equal those of uid {of}, which came first")]

@@ -1,0 +1,55 @@
+//! `evaltasks inspect`.
+
+use std::fs;
+
+use crate::support::{demo_model, quick_competition, run, with_filters, write};
+
+#[test]
+fn a_model_is_described_and_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let strict = quick_competition("")
+        .replace("max: 800k", "max: 100k")
+        .replace("sequence_length: 64", "sequence_length: 4096")
+        .replace("dtype: bfloat16", "dtype: float32\n      architectures: [Qwen2ForCausalLM]");
+    let strict = strict.split_once("  quick:").unwrap().1;
+    let both = quick_competition("    emission_share: 1.0\n")
+        + &format!("  strict:{}", strict.replace("id: 1", "id: 2\n    emission_share: 0.0"));
+    let file = write(folder.path(), "both.yaml", both);
+    let model = demo_model("small").display().to_string();
+    let ended = run(&["inspect", &model, "--competitions", &file]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    with_filters(folder.path(), || insta::assert_snapshot!(ended.stdout));
+
+    let report = run(&["inspect", &model, "--competitions", &file, "--json"]).json();
+    assert_eq!(report["architecture"], "LlamaForCausalLM");
+    assert_eq!(report["parameters"], 231_744);
+    let accepted: Vec<_> =
+        report["competitions"].as_array().unwrap().iter().map(|one| &one["accepted"]).collect();
+    assert_eq!(accepted, [true, false]);
+}
+
+/// The tensors' digest sees through renamed files and other metadata; the
+/// model's does not.
+#[test]
+fn equal_tensors_are_known_by_their_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::support::copy_model("small", folder.path());
+    let config = folder.path().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "\n").unwrap();
+    let inspect = |path: &str| run(&["inspect", path, "--json"]).json();
+    let original = inspect(&demo_model("small").display().to_string());
+    let copy = inspect(&folder.path().display().to_string());
+    assert_eq!(original["tensors_sha256"], copy["tensors_sha256"]);
+    assert_ne!(original["model_sha256"], copy["model_sha256"]);
+}
+
+#[test]
+fn what_is_no_model_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in ["missing", folder.path().to_str().unwrap(), "README.md"] {
+        let ended = run(&["inspect", path]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{path}");
+        assert!(ended.stderr.starts_with("error: failed to "), "{}", ended.stderr);
+    }
+}

@@ -1,0 +1,111 @@
+//! `evaltasks loss`, against what PyTorch computes.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{demo_model, root, run, with_filters, write};
+
+fn reference(path: &str) -> Value {
+    let text = fs::read_to_string(root().join("tests/fixtures").join(path)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+/// Every loss is the reference's, within its tolerance for f32.
+fn assert_losses(sequence: &Value, expected: &[f64]) {
+    let losses: Vec<f64> = numbers(&sequence["logprobs"]).iter().map(|logprob| -logprob).collect();
+    assert_eq!(losses.len(), expected.len());
+    for (position, (loss, expected)) in losses.iter().zip(expected).enumerate() {
+        assert!((loss - expected).abs() < 1e-4, "token {position}: {loss}, not {expected}");
+    }
+    let mean = expected.iter().sum::<f64>() / expected.len() as f64;
+    assert!((sequence["mean_loss"].as_f64().unwrap() - mean).abs() < 1e-4);
+}
+
+#[test]
+fn losses_of_a_trained_model_are_those_of_the_reference() {
+    let reference = reference("tiny-reference.json");
+    let sequences = reference["sequences"].as_array().unwrap();
+    let tokens: Vec<&Value> = sequences.iter().map(|sequence| &sequence["tokens"]).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "tokens.json", json!(tokens).to_string());
+    let model = demo_model("careful").display().to_string();
+    let ended = run(&["loss", "--model", &model, "--tokens", &file, "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let report = ended.json();
+    for (found, expected) in report["sequences"].as_array().unwrap().iter().zip(sequences) {
+        assert_eq!(found["tokens"], expected["tokens"]);
+        assert_losses(found, &numbers(&expected["token_losses"]));
+    }
+    let all: Vec<f64> =
+        sequences.iter().flat_map(|sequence| numbers(&sequence["token_losses"])).collect();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    assert_eq!(report["scored_tokens"], all.len());
+    assert!((report["mean_loss"].as_f64().unwrap() - mean).abs() < 1e-4);
+    assert!((report["perplexity"].as_f64().unwrap() - mean.exp()).abs() < 1e-2);
+    assert_eq!(report["bits_per_byte"], Value::Null);
+}
+
+#[test]
+fn a_model_without_tokenizer_takes_ids() {
+    let reference = reference("architectures/llama/reference.json");
+    let folder = tempfile::tempdir().unwrap();
+    let ids = reference["input_ids"].to_string();
+    let file = write(folder.path(), "tokens.json", ids);
+    let model = root().join("tests/fixtures/architectures/llama").display().to_string();
+    let ended = run(&["loss", "--model", &model, "--tokens", &file, "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let report = ended.json();
+    let expected = reference["token_nll"].as_array().unwrap();
+    let found = report["sequences"].as_array().unwrap();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert_losses(found, &numbers(expected));
+    }
+}
+
+#[test]
+fn a_text_is_shown_token_by_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "text.txt", "It is a truth\nuniversally acknowledged");
+    let model = demo_model("careful").display().to_string();
+    let arguments =
+        ["loss", "--model", &model, "--text", &file, "--tokenizer", "competitions/demo/tokenizer"];
+    let ended = run(&arguments);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    // Four decimals are the same on every processor; six need not be.
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"(\.\d{3})\d{3}\b", "$1");
+    settings.bind(|| insta::assert_snapshot!(ended.stdout));
+}
+
+#[test]
+fn what_cannot_be_scored_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = demo_model("small").display().to_string();
+    let empty = write(folder.path(), "empty/notes.md", "no model");
+    let empty = empty.trim_end_matches("/notes.md");
+    let mut shown = String::new();
+    let rows: [(&str, &str, &str); 9] = [
+        (&model, "--tokens", "[1, 2000]"),
+        (&model, "--tokens", "[1]"),
+        (&model, "--tokens", "[]"),
+        (&model, "--tokens", "[1, -2]"),
+        (&model, "--tokens", "{\"ids\": [1]}"),
+        (&model, "--tokens", "not json"),
+        (&model, "--text", "no tokenizer"),
+        ("missing", "--tokens", "[1, 2]"),
+        (empty, "--tokens", "[1, 2]"),
+    ];
+    for (model, kind, content) in rows {
+        let file = write(folder.path(), "input", content);
+        let ended = run(&["loss", "--model", model, kind, &file]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{content}");
+        shown += &format!("{kind} {content}\n{}\n", ended.stderr);
+    }
+    with_filters(folder.path(), || insta::assert_snapshot!(shown));
+}

@@ -1,0 +1,13 @@
+//! The program as its users see it: every command, run as a process.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod check;
+mod demo;
+mod hostile_models;
+mod inspect;
+mod loss;
+mod rank;
+mod run;
+mod support;
+mod tasks;
