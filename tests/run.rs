@@ -2,7 +2,9 @@
 //! which must not matter does.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -186,4 +188,36 @@ fn what_cannot_run_is_explained() {
     }
     with_filters(folder.path(), || insta::assert_snapshot!(shown));
     assert!(!root().join("results/quick-0-0").exists());
+}
+
+/// The first Ctrl-C ends the round in an orderly way, and leaves nothing half
+/// done behind.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_evaltasks"))
+        .args(["run", "competitions/demo.yaml", "--out"])
+        .arg(&out)
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(program.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("hasty: loss") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "ended early");
+    }
+    // The other models are still to come.
+    let id = program.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{rest}");
+    assert!(rest.contains("press Ctrl-C again to end at once"), "{rest}");
+    assert_eq!((output.stdout.as_slice(), out.exists()), (&b""[..], false));
 }

@@ -54,15 +54,25 @@ pub fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !set
 }
 
+/// What a document says. All problems are shown when it is of no use; what is
+/// merely odd is for `evaltasks check` to show.
 fn read<T>(path: &Path, check: impl Fn(&Source) -> Checked<T>) -> Result<T> {
     let text = read_document(path)?;
     let Checked { value, problems } = with_source(path, &text, check);
-    let colours = colours(&std::io::stderr());
-    for problem in &problems {
-        eprintln!("{}\n", problem.render(&text, colours));
+    let Some(value) = value else {
+        let colours = colours(&std::io::stderr());
+        for problem in &problems {
+            eprintln!("{}\n", problem.render(&text, colours));
+        }
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        let errors = problems.iter().filter(is_error).count();
+        return Err(Unusable { path: path.to_owned(), errors }.into());
+    };
+    if !problems.is_empty() {
+        let (file, count) = (path.display(), problems.len());
+        eprintln!("warning: {file} has oddities ({count}); `evaltasks check` shows them");
     }
-    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    value.ok_or_else(|| Unusable { path: path.to_owned(), errors }.into())
+    Ok(value)
 }
 
 fn with_source<T>(path: &Path, text: &str, check: impl Fn(&Source) -> T) -> T {

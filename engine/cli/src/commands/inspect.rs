@@ -57,7 +57,7 @@ struct Verdict {
     accepted: bool,
     violations: Vec<Violation>,
     /// What could not be checked, and why.
-    unchecked: Option<String>,
+    unchecked: Vec<String>,
 }
 
 /// Runs the command.
@@ -82,10 +82,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
 
 fn verdict(competition: &Competition, checkpoint: &Checkpoint) -> Verdict {
     let rules = &competition.model;
-    let (vocabulary_size, unchecked) = match vocabulary_size(&rules.tokenizer, checkpoint) {
-        Ok(size) => (Some(size), None),
-        Err(reason) => (None, Some(format!("the vocabulary was not checked: {reason}"))),
-    };
+    let mut unchecked = Vec::new();
+    let vocabulary_size = vocabulary_size(&rules.tokenizer, checkpoint)
+        .map_err(|reason| unchecked.push(format!("the vocabulary was not checked: {reason}")))
+        .ok();
+    if rules.norms.is_some() {
+        unchecked.push("the norms of the weights are checked when the model is loaded".to_owned());
+    }
     let violations = rules.constraints(vocabulary_size).violations(checkpoint);
     Verdict {
         key: competition.key.clone(),

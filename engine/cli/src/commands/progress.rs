@@ -28,11 +28,12 @@ impl Console {
     pub fn new(quiet: bool) -> Self {
         let show = !quiet && std::io::stderr().is_terminal();
         let target = if show { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let console = Console { bar: ProgressBar::with_draw_target(None, target), quiet };
+        console.begin(PREPARING, "preparing".to_owned());
         if show {
-            bar.enable_steady_tick(REDRAW_INTERVAL);
+            console.bar.enable_steady_tick(REDRAW_INTERVAL);
         }
-        Console { bar, quiet }
+        console
     }
 
     /// Removes the bar.

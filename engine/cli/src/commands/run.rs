@@ -11,7 +11,7 @@ use clap::Args;
 use evaltasks_core::competition::{Submission, Subnet};
 use evaltasks_core::limits::MAX_SUBMISSIONS;
 use evaltasks_core::random::Seed;
-use evaltasks_core::results::{CompetitionResult, RunResult};
+use evaltasks_core::results::RunResult;
 use evaltasks_core::source::ModelReference;
 use evaltasks_hub::LocalModels;
 
@@ -178,11 +178,12 @@ fn round_name(file: &Path, plan: &Plan) -> String {
     format!("{stem}{only}-{}-{seed}", plan.block)
 }
 
-/// Whether every competition has a verdict, and somebody with a score.
+/// Whether every competition has a verdict, and somebody with a score where
+/// anybody entered.
 fn has_winners(result: &RunResult) -> bool {
-    let has_winner = |competition: &CompetitionResult| {
+    result.competitions.iter().all(|competition| {
+        let entered = &competition.submissions;
         competition.no_verdict.is_none()
-            && competition.submissions.iter().any(|submission| submission.score.is_some())
-    };
-    result.competitions.iter().all(has_winner)
+            && (entered.is_empty() || entered.iter().any(|one| one.score.is_some()))
+    })
 }

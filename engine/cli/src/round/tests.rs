@@ -346,7 +346,8 @@ fn the_block_decides_what_runs_and_who_counts() {
     let later = "1 late 2.035 1.000 0.250 Scored\n2 early 3.035 0.000 0.000 Scored\n";
     let main =
         "1 early 3.035 1.000 0.750 Scored\n- late - 0.000 0.000 Delayed { until_block: 40 }\n";
-    let rows: [(u64, Option<&str>, &[(&str, &str)]); 4] = [
+    type Boards<'a> = &'a [(&'a str, &'a str)];
+    let rows: [(u64, Option<&str>, Boards); 4] = [
         (30, None, &[("later", later), ("main", main)]),
         (30, Some("5"), &[("main", &main.replace("0.750", "1.000"))]),
         (30, Some("later"), &[("later", &later.replace("0.250", "1.000"))]),
