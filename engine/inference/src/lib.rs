@@ -5,18 +5,18 @@
 //! sees [`CandleBackend`] and [`HuggingFaceTokenizer`] through the traits of
 //! `evaltasks_core::backend`.
 
-pub mod backend;
-pub mod checkpoint;
-pub mod config;
-pub mod decoder;
-pub mod device;
-pub mod error;
-pub mod inspect;
-pub mod kernels;
-pub mod memory;
-pub mod score;
-pub mod tokenizer;
-pub mod weights;
+mod backend;
+mod checkpoint;
+mod config;
+mod decoder;
+mod device;
+mod error;
+mod inspect;
+mod kernels;
+mod memory;
+mod score;
+mod tokenizer;
+mod weights;
 
 pub use backend::{BackendOptions, CandleBackend};
 pub use device::DeviceChoice;

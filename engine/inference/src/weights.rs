@@ -79,9 +79,7 @@ impl Part<'_> {
 
 /// A number as it stands in a file.
 pub trait Element: Copy + Default + Send + Sync + 'static {
-    /// Bytes of one number.
-    const BYTES: usize;
-    /// Reads [`Element::BYTES`] little-endian bytes.
+    /// Reads little-endian bytes, at least as many as the type has.
     fn read(bytes: &[u8]) -> Self;
     /// Whether the number, taken as type `dtype`, is neither infinite nor
     /// not-a-number.
@@ -89,7 +87,6 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
 }
 
 impl Element for u16 {
-    const BYTES: usize = 2;
     #[inline(always)]
     fn read(bytes: &[u8]) -> Self {
         u16::from_le_bytes([bytes[0], bytes[1]])
@@ -102,7 +99,6 @@ impl Element for u16 {
 }
 
 impl Element for f32 {
-    const BYTES: usize = 4;
     #[inline(always)]
     fn read(bytes: &[u8]) -> Self {
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])

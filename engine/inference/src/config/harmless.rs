@@ -45,7 +45,6 @@ const GENERATION: &[&str] = &[
     "exponential_decay_length_penalty",
     "force_bos_token_to_be_generated",
     "forced_bos_token_id",
-    "forced_eos_token_id",
     "length_penalty",
     "max_length",
     "min_length",

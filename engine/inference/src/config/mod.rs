@@ -20,7 +20,7 @@ mod tests;
 
 pub use error::ConfigError;
 pub use resolve::resolve;
-pub use summary::{ConfigSummary, config_summary};
+pub use summary::config_summary;
 
 /// Entries of `layer_types`, and whether such a layer has the window.
 const LAYER_TYPES: [(&str, bool); 3] =
@@ -81,6 +81,8 @@ pub struct DecoderConfig {
     pub tied: bool,
     /// End-of-sequence ids.
     pub end_of_sequence: Vec<u32>,
+    /// The last token that generation may give is always this one.
+    pub forced_end: Option<u32>,
     /// Beginning-of-sequence id.
     pub beginning_of_sequence: Option<u32>,
 }

@@ -74,10 +74,6 @@ impl Ops for Candle {
     type Cache = TensorCache;
     type Scratch = ();
 
-    fn device(&self) -> String {
-        format!("candle on {:?}", self.device.location())
-    }
-
     fn threads(&self) -> usize {
         1
     }

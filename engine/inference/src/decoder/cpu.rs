@@ -156,10 +156,6 @@ impl Ops for Cpu {
     type Cache = KeyValues;
     type Scratch = CpuScratch;
 
-    fn device(&self) -> String {
-        "cpu".to_owned()
-    }
-
     fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }

@@ -407,7 +407,6 @@ fn finish_block<O: Ops>(
 }
 
 /// `hidden += norm(input * linear)`, the norm being optional.
-#[expect(clippy::too_many_arguments, reason = "buffers are borrowed one by one")]
 fn add_branch<O: Ops>(
     context: &Context<'_, O>,
     linear: &O::Linear,

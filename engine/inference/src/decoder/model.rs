@@ -53,12 +53,11 @@ impl<O: Ops> Decoder<O> {
         Self { ops, config, frame, layers, activation_bytes, workspaces, rotary }
     }
 
-    /// Whether what a token becomes may depend on tokens after it, through
-    /// the length of the sequence.
-    pub fn depends_on_length(&self) -> bool {
+    /// Whether sequences of `a` and `b` tokens are rotated by the same angles.
+    pub fn same_angles(&self, a: usize, b: usize) -> bool {
         match &self.config.position {
-            Position::Rotary(rotary) => rotary.frequencies.depends_on_length(),
-            _ => false,
+            Position::Rotary(rotary) => rotary.frequencies.same(a, b),
+            _ => true,
         }
     }
 

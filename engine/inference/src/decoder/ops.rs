@@ -48,8 +48,6 @@ pub trait Ops: Send + Sync + Sized {
     /// Buffers of one thread.
     type Scratch: Send + Default;
 
-    /// Name for messages.
-    fn device(&self) -> String;
     /// How many threads work at once.
     fn threads(&self) -> usize;
     /// Calls `work` on every item, in any order, on all threads.

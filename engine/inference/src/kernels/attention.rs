@@ -62,16 +62,6 @@ impl KeyValues {
         self.values.resize(kv_heads * self.capacity * padded(head_dim), 0.0);
     }
 
-    /// Number of positions held.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether no position is held.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
     /// Appends one position: all heads of its key, all heads of its value.
     pub fn push(&mut self, key: &[f32], value: &[f32]) {
         let position = self.length;
@@ -142,7 +132,6 @@ pub struct AttentionScratch {
 /// Row `i` of `queries` and `out` begins at `i * query_stride` and
 /// `i * out_stride` and holds all query heads, `heads * head_dim` elements.
 /// `keys` holds at least `first + count` positions.
-#[expect(clippy::too_many_arguments, reason = "two strided matrices and their place")]
 pub fn attend(
     level: Level,
     shape: &AttentionShape,

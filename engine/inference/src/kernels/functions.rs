@@ -50,7 +50,7 @@ pub unsafe fn silu<L: Lanes>(x: L) -> L {
 /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
 #[inline(always)]
 pub unsafe fn gelu_tanh<L: Lanes>(x: L) -> L {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     // SAFETY: the caller promises that the processor can run `L`.
     unsafe {
         let cube = x.mul(x).mul(x);

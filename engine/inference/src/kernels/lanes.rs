@@ -21,11 +21,8 @@ pub trait Lanes: Copy {
     /// Panels of [`WIDTH`] columns of the register tile; at most 2.
     const TILE_PANELS: usize;
 
-    #[expect(missing_docs, reason = "the names say it")]
     unsafe fn splat(value: f32) -> Self;
-    #[expect(missing_docs, reason = "the names say it")]
     unsafe fn load(from: *const f32) -> Self;
-    #[expect(missing_docs, reason = "the names say it")]
     unsafe fn store(self, to: *mut f32);
     /// The upper half of each `f32` from bfloat16 bits.
     unsafe fn load_bf16(from: *const u16) -> Self;
@@ -33,13 +30,9 @@ pub trait Lanes: Copy {
     unsafe fn load_f16(from: *const u16) -> Self;
     /// `self * factor + addend`, rounded once.
     unsafe fn fused(self, factor: Self, addend: Self) -> Self;
-    #[expect(missing_docs, reason = "the names say it")]
     unsafe fn add(self, other: Self) -> Self;
-    #[expect(missing_docs, reason = "the names say it")]
     unsafe fn sub(self, other: Self) -> Self;
-    #[expect(missing_docs, reason = "the names say it")]
     unsafe fn mul(self, other: Self) -> Self;
-    #[expect(missing_docs, reason = "the names say it")]
     unsafe fn div(self, other: Self) -> Self;
     /// The larger of each pair; `other` where either is not a number.
     unsafe fn max(self, other: Self) -> Self;

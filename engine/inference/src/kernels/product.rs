@@ -87,7 +87,6 @@ pub enum Start<'a> {
 /// `rows` is `[rows, depth]`, `panels` has `panel_count` panels that are
 /// `panel_stride` elements apart, `out` is `[rows, panel_count * WIDTH]` with
 /// `out_stride` elements from row to row.
-#[expect(clippy::too_many_arguments, reason = "the shape of a matrix product")]
 pub fn product(
     level: Level,
     rows: &PackedRows,
@@ -150,7 +149,6 @@ fn tile_height(tallest: usize, remaining: usize) -> usize {
 ///
 /// The processor can run `L`; shapes as [`product`] asserts them.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "the shape of a matrix product")]
 unsafe fn generic<L: Lanes>(
     rows: &PackedRows,
     panels: Panels<'_>,

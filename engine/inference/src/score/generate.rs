@@ -103,7 +103,9 @@ fn run_batch<O: Ops>(
                     }
                 }
             }
-            let token = stream.choose(&logits);
+            let last = stream.tokens.len() + 1 == stream.request.max_tokens as usize;
+            let forced = decoder.config.forced_end.filter(|_| last);
+            let token = forced.unwrap_or_else(|| stream.choose(&logits));
             stream.tokens.push(token);
             if ends.contains(&token) {
                 stream.finish = Some("end_of_sequence");

@@ -135,8 +135,8 @@ fn score_items<O: Ops>(
 ) -> OpResult<Vec<Vec<TokenLogprob>>> {
     let families =
         families.iter().map(|range| Family { first: range.start, items: &items[range.clone()] });
-    let share = !decoder.depends_on_length();
-    let plans = plan::chunks(families, share, |length| decoder.rotary(length));
+    let same = |a, b| decoder.same_angles(a, b);
+    let plans = plan::chunks(families, same, |length| decoder.rotary(length));
     let found = decoder.token_logprobs(&plans, control)?;
     let mut result: Vec<Vec<Option<TokenLogprob>>> =
         items.iter().map(|item| vec![None; item.targets.len()]).collect();

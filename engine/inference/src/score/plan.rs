@@ -40,13 +40,16 @@ pub struct Family<'a> {
 /// Packs families into chunks, in order.
 pub fn chunks<'a>(
     families: impl Iterator<Item = Family<'a>>,
-    share: bool,
+    same_angles: impl Fn(usize, usize) -> bool,
     rotary: impl Fn(usize) -> Option<Arc<RotaryTable>>,
 ) -> Vec<ChunkPlan> {
     let mut plans = Vec::new();
     let mut builder = Builder::default();
     for family in families {
-        let groups: Vec<Family<'_>> = if share {
+        // Whose angles differ cannot share what was computed with them.
+        let mut lengths = family.items.iter().map(|item| item.inputs.len());
+        let first_length = lengths.next().unwrap_or(0);
+        let groups = if lengths.all(|length| same_angles(first_length, length)) {
             vec![family]
         } else {
             let first = family.first;

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::architecture;
+use super::super::summary::ConfigSummary;
 use super::super::tensors::expected_tensors;
-use super::super::{ConfigSummary, config_summary, resolve};
+use super::super::{config_summary, resolve};
 use super::config_of;
 
 const LLAMA: &str = "LlamaForCausalLM";

@@ -1,0 +1,156 @@
+//! The demonstration's best model and its tokenizer against transformers in
+//! `f64` and the Python tokenizer library.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
+use evaltasks_core::model::ModelConstraints;
+use evaltasks_core::task::{Answer, Generate, Loglikelihood, Operation, Part, Prompt};
+use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Reference {
+    model: String,
+    sequences: Vec<Sequence>,
+    tokenizer_cases: Vec<TokenizerCase>,
+}
+
+#[derive(Deserialize)]
+struct Sequence {
+    tokens: Vec<u32>,
+    token_losses: Vec<f64>,
+    prompt_length: usize,
+    greedy_continuation: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct TokenizerCase {
+    text: String,
+    tokens: Vec<u32>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn reference() -> Reference {
+    let path = root().join("tests/fixtures/tiny-reference.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn tokenizer() -> Arc<HuggingFaceTokenizer> {
+    Arc::new(HuggingFaceTokenizer::open(&root().join("competitions/demo/tokenizer")).unwrap())
+}
+
+fn answers(operations: &[Operation]) -> Vec<Answer> {
+    let options = BackendOptions { device: DeviceChoice::Cpu, threads: 2, memory_bytes: None };
+    let backend = CandleBackend::new(options).unwrap();
+    let directory = root().join("competitions/demo/models").join(reference().model);
+    let constraints = ModelConstraints {
+        parameters: None,
+        max_bytes: None,
+        architectures: Vec::new(),
+        sequence_length: 0,
+        dtype: None,
+        vocabulary_size: None,
+        norms: None,
+    };
+    let control = RunControl::default();
+    let checkpoint = backend.inspect(&directory).unwrap();
+    let mut model = backend.load(&checkpoint, &constraints, tokenizer(), &control).unwrap();
+    model.run(&operations.iter().collect::<Vec<_>>(), &control).unwrap()
+}
+
+fn logprob(answer: &Answer) -> f64 {
+    match answer {
+        Answer::Spans(spans) => spans[0].logprob,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn texts_have_the_tokens_of_the_python_library() {
+    let tokenizer = tokenizer();
+    let cases = reference().tokenizer_cases;
+    assert!(!cases.is_empty());
+    for case in cases {
+        let found = tokenizer.encode(std::slice::from_ref(&case.text), true).unwrap();
+        assert_eq!(found.data, case.tokens, "{:?}", case.text);
+        let decoded: u64 = tokenizer.byte_count(&case.tokens).unwrap();
+        let plain = tokenizer.decode(&found).unwrap();
+        assert_eq!(decoded, plain[0].len() as u64, "bytes of {:?}", case.text);
+    }
+}
+
+#[test]
+fn losses_and_greedy_text_are_those_of_transformers() {
+    let sequences = reference().sequences;
+    let operations: Vec<Operation> = sequences
+        .iter()
+        .flat_map(|sequence| {
+            let prompt = sequence.tokens[..sequence.prompt_length].to_vec();
+            let count = sequence.greedy_continuation.len() as u32;
+            [
+                Operation::TokenLoss(sequence.tokens.clone()),
+                Operation::GenerateUntil(Generate {
+                    prompt: Prompt::Raw(vec![Part::Tokens(prompt)]),
+                    min_tokens: count,
+                    max_tokens: count,
+                    stop: Vec::new(),
+                    temperature: 0.0,
+                    top_p: 1.0,
+                    samples: 1,
+                    extra: String::new(),
+                }),
+            ]
+        })
+        .collect();
+    for (pair, sequence) in answers(&operations).chunks(2).zip(&sequences) {
+        let [Answer::Spans(spans), Answer::Texts(texts)] = pair else { panic!("{pair:?}") };
+        assert_eq!(spans[0].per_token.len(), sequence.token_losses.len());
+        for (found, expected) in spans[0].per_token.iter().zip(&sequence.token_losses) {
+            assert!((f64::from(*found) + expected).abs() < 1e-4, "{found} {expected}");
+        }
+        assert_eq!(texts[0].tokens, sequence.greedy_continuation);
+    }
+}
+
+/// What is asked in one request shares the context's computation; what is
+/// asked apart does not. The bits are the same.
+#[test]
+fn shared_contexts_change_nothing() {
+    let context = "It was a dark evening, and the whole party were assembled in the drawing-room, ";
+    let choices = ["when the door opened.", "when the", " x", "int main(void){ return 0; }"];
+    let ask = |choices: &[&str]| {
+        Operation::Loglikelihood(Loglikelihood {
+            context: Prompt::Raw(vec![Part::Text(context.to_owned())]),
+            continuations: choices.iter().map(|&text| Part::Text(text.to_owned())).collect(),
+            per_token: true,
+        })
+    };
+    let together = answers(&[ask(&choices)]);
+    let Answer::Spans(together) = &together[0] else { panic!("{together:?}") };
+    assert_eq!(together.len(), choices.len());
+    for (span, choice) in together.iter().zip(choices) {
+        let alone = answers(&[ask(&[choice])]);
+        let Answer::Spans(alone) = &alone[0] else { panic!("{alone:?}") };
+        assert_eq!(span, &alone[0], "{choice}");
+        assert!(span.logprob < 0.0 && span.tokens > 0);
+    }
+}
+
+/// Windows of a document that fits are one; of a longer one every token counts
+/// once.
+#[test]
+fn rolling_windows_count_every_token_once() {
+    let tokens: Vec<u32> = reference().sequences[0].tokens.clone();
+    let long: Vec<u32> = tokens.iter().cycle().take(3 * 256 + 17).copied().collect();
+    let rolling = |ids: &[u32]| Operation::LoglikelihoodRolling(Part::Tokens(ids.to_vec()));
+    let with_prefix: Vec<u32> = std::iter::once(0).chain(tokens.iter().copied()).collect();
+    let found = answers(&[rolling(&tokens), Operation::TokenLoss(with_prefix), rolling(&long)]);
+    assert_eq!(logprob(&found[0]).to_bits(), logprob(&found[1]).to_bits());
+    let Answer::Spans(spans) = &found[2] else { panic!("{found:?}") };
+    assert_eq!(spans[0].tokens as usize, long.len());
+}
