@@ -1,6 +1,8 @@
 //! Every checkpoint of the fixtures against what another implementation
 //! computes in `f64`, on our kernels and on plain candle operations.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

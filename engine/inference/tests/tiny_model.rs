@@ -1,6 +1,8 @@
 //! The demonstration's best model and its tokenizer against transformers in
 //! `f64` and the Python tokenizer library.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
