@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::engine::{EngineArguments, open_tokenizer};
 use super::{Outcome, input, print, print_json};
 use crate::report::visible;
-use crate::round::reason;
+use crate::round::{guard_backend, reason};
 
 /// What to inspect.
 #[derive(Args)]
@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let backend = arguments.engine.backend()?;
     let reference = ModelReference::Directory(arguments.model.clone());
     let directory = LocalModels.fetch(&reference, None).map_err(|error| anyhow!(error))?;
-    let checkpoint = backend.inspect(&directory)?;
+    let checkpoint = guard_backend(|| backend.inspect(&directory))?;
     let digest = digest_model(&directory)?;
     let subnet = arguments.competitions.as_deref().map(input::subnet).transpose()?;
     let competitions = subnet.map_or_else(Vec::new, |subnet| {

@@ -18,6 +18,7 @@ use super::engine::{EngineArguments, open_tokenizer};
 use super::{Outcome, print, print_json};
 use crate::document::read_document;
 use crate::report::visible;
+use crate::round::guard_backend;
 
 /// What to score.
 #[derive(Args)]
@@ -82,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let backend = arguments.engine.backend()?;
     let reference = ModelReference::Directory(arguments.model.clone());
     let directory = LocalModels.fetch(&reference, None).map_err(|error| anyhow!(error))?;
-    let checkpoint = backend.inspect(&directory)?;
+    let checkpoint = guard_backend(|| backend.inspect(&directory))?;
     let tokenizer = tokenizer(arguments, &directory)?;
     let sequences = match (&arguments.text, &arguments.tokens) {
         (Some(path), _) => {
@@ -104,9 +105,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         norms: None,
     };
     let control = RunControl::default();
-    let mut model = backend.load(&checkpoint, &constraints, Arc::clone(&tokenizer), &control)?;
+    let mut model = guard_backend(|| {
+        backend.load(&checkpoint, &constraints, Arc::clone(&tokenizer), &control)
+    })?;
     let operations: Vec<Operation> = sequences.into_iter().map(Operation::TokenLoss).collect();
-    let answers = model.run(&operations.iter().collect::<Vec<_>>(), &control)?;
+    let asked: Vec<&Operation> = operations.iter().collect();
+    let answers = guard_backend(|| model.run(&asked, &control))?;
     let report = report(operations, answers, tokenizer.as_ref(), arguments.text.is_some())?;
     if arguments.json { print_json(&report) } else { print(&text(&report)) }
 }

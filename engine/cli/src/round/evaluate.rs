@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evaltasks_core::backend::{BackendError, RunControl, Tokenizer};
 use evaltasks_core::competition::{Competition, OnTimeout, Submission};
-use evaltasks_core::model::{Checkpoint, Violation};
+use evaltasks_core::model::{Checkpoint, ModelConstraints, Violation};
 use evaltasks_hub::digest_model;
 
 use super::guard::guard_backend;
@@ -94,9 +94,9 @@ pub enum Questions<'a> {
 
 /// Why a submission has no answers.
 enum Stop {
-    Rejected(Vec<Violation>),
-    Copy { of: u16 },
-    Failed(String),
+    /// It came to an end of its own.
+    Ended(Outcome),
+    /// The operator ended the round.
     Cancelled,
 }
 
@@ -114,9 +114,7 @@ pub fn evaluate(
     let mut evaluation = Evaluation::new(submission, Outcome::Answered(Vec::new()));
     evaluation.outcome = match answers(contest, &mut evaluation, earlier, stopwatch) {
         Ok(answers) => Outcome::Answered(answers),
-        Err(Stop::Rejected(violations)) => Outcome::Rejected(violations),
-        Err(Stop::Copy { of }) => Outcome::Copy { of },
-        Err(Stop::Failed(reason)) => Outcome::Failed(reason),
+        Err(Stop::Ended(outcome)) => outcome,
         Err(Stop::Cancelled) => return Err(RoundError::Cancelled),
     };
     Ok(evaluation)
@@ -133,33 +131,44 @@ fn answers(
     let directory = engine
         .models
         .fetch(&evaluation.submission.model, rules.max_bytes)
-        .map_err(|error| Stop::Failed(reason(error.as_ref())))?;
+        .map_err(|error| failed(reason(error.as_ref())))?;
     let checkpoint = guard_backend(|| engine.backend.inspect(&directory))?;
     evaluation.parameters = Some(checkpoint.parameters);
     let tokenizer = contest.tokenizer(&directory)?;
     let constraints = rules.constraints(Some(tokenizer.vocabulary_size().into()));
     let violations = constraints.violations(&checkpoint);
     if !violations.is_empty() {
-        return Err(Stop::Rejected(violations));
+        return Err(Stop::Ended(Outcome::Rejected(violations)));
     }
 
     let uid = evaluation.submission.uid;
     let digest = stopwatch.time(Some(uid), "digest", || digest_model(&directory));
-    let digest = digest.map_err(|error| Stop::Failed(reason(&error)))?;
+    let digest = digest.map_err(|error| failed(reason(&error)))?;
     evaluation.model_sha256 = Some(digest.model_sha256);
     evaluation.tensors_sha256 = digest.tensors_sha256;
     if let Some(of) = original(evaluation, earlier) {
-        return Err(Stop::Copy { of });
+        return Err(Stop::Ended(Outcome::Copy { of }));
     }
+    let admitted = Admitted { uid, checkpoint, constraints, tokenizer };
     match &contest.questions {
-        Questions::Shared(_, tasks) => {
-            contest.attempts(uid, &checkpoint, &tokenizer, tasks, stopwatch)
-        }
+        Questions::Shared(_, tasks) => contest.attempts(&admitted, tasks, stopwatch),
         Questions::PerModel(drawn, inputs) => {
-            let tasks = build_all(drawn, inputs, &tokenizer).map_err(Stop::Failed)?;
-            contest.attempts(uid, &checkpoint, &tokenizer, &tasks, stopwatch)
+            let tasks = build_all(drawn, inputs, &admitted.tokenizer).map_err(failed)?;
+            contest.attempts(&admitted, &tasks, stopwatch)
         }
     }
+}
+
+/// A model that meets the constraints.
+struct Admitted {
+    uid: u16,
+    checkpoint: Checkpoint,
+    constraints: ModelConstraints,
+    tokenizer: Arc<dyn Tokenizer>,
+}
+
+fn failed(reason: String) -> Stop {
+    Stop::Ended(Outcome::Failed(reason))
 }
 
 fn build_all<'a>(
@@ -189,23 +198,21 @@ impl Contest<'_> {
         match &self.questions {
             Questions::Shared(tokenizer, _) => Ok(Arc::clone(tokenizer)),
             Questions::PerModel(..) => (self.engine.open_tokenizer)(directory)
-                .map_err(|error| Stop::Failed(reason(error.as_ref()))),
+                .map_err(|error| failed(reason(error.as_ref()))),
         }
     }
 
     /// Loads and asks the model, again when that may help.
     fn attempts(
         &self,
-        uid: u16,
-        checkpoint: &Checkpoint,
-        tokenizer: &Arc<dyn Tokenizer>,
+        admitted: &Admitted,
         tasks: &[ReadyTask],
         stopwatch: &mut Stopwatch,
     ) -> Result<Vec<TaskAnswers>, Stop> {
         let rules = &self.competition.evaluation;
         let mut retries_left = rules.max_retries;
         loop {
-            let fault = match self.attempt(uid, checkpoint, tokenizer, tasks, stopwatch) {
+            let fault = match self.attempt(admitted, tasks, stopwatch) {
                 Ok(answers) => return Ok(answers),
                 Err(fault) => fault,
             };
@@ -218,9 +225,7 @@ impl Contest<'_> {
 
     fn attempt(
         &self,
-        uid: u16,
-        checkpoint: &Checkpoint,
-        tokenizer: &Arc<dyn Tokenizer>,
+        admitted: &Admitted,
         tasks: &[ReadyTask],
         stopwatch: &mut Stopwatch,
     ) -> Result<Vec<TaskAnswers>, ModelFault> {
@@ -233,14 +238,13 @@ impl Contest<'_> {
             let limit = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_TIME_LIMIT);
             control = control.with_time_limit(limit.min(LONGEST_TIME_LIMIT));
         }
-        let constraints = competition.model.constraints(Some(tokenizer.vocabulary_size().into()));
-        let mut model = stopwatch.time(Some(uid), "load", || {
+        let Admitted { uid, checkpoint, constraints, tokenizer } = admitted;
+        let mut model = stopwatch.time(Some(*uid), "load", || {
             guard_backend(|| {
-                let tokenizer = Arc::clone(tokenizer);
-                engine.backend.load(checkpoint, &constraints, tokenizer, &control)
+                engine.backend.load(checkpoint, constraints, Arc::clone(tokenizer), &control)
             })
         })?;
-        stopwatch.time(Some(uid), "run", || question(model.as_mut(), tasks, &control))
+        stopwatch.time(Some(*uid), "run", || question(model.as_mut(), tasks, &control))
     }
 }
 
@@ -257,7 +261,7 @@ impl From<ModelFault> for Stop {
     fn from(fault: ModelFault) -> Self {
         match fault {
             ModelFault::Backend(BackendError::Cancelled) => Stop::Cancelled,
-            fault => Stop::Failed(reason(&fault)),
+            fault => failed(reason(&fault)),
         }
     }
 }

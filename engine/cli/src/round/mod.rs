@@ -9,6 +9,7 @@
 //! Nothing here depends on the order in which submissions are given, and no
 //! submission can end another's evaluation.
 
+mod bounds;
 mod contest;
 mod evaluate;
 #[cfg(test)]

@@ -12,7 +12,8 @@ use evaltasks_core::source::Row;
 use evaltasks_core::task::{Info, Source, Task, TaskError};
 use evaltasks_hub::{draw_rows, open_dataset, rows_sha256};
 
-use super::guard::{check_step, guard_task};
+use super::bounds::check_step;
+use super::guard::guard_task;
 use super::questions::{FirstStep, ReadyTask};
 use super::{Event, Observer, reason};
 

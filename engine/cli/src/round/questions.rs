@@ -10,7 +10,8 @@ use evaltasks_core::task::{
     Ask, Info, Measure, Operation, Request, Response, Step, Task, TaskError,
 };
 
-use super::guard::{check_answer, check_step, guard_backend, guard_task};
+use super::bounds::{check_answer, check_step};
+use super::guard::{guard_backend, guard_task};
 
 /// A task whose rows stand ready to be put to any model.
 pub struct ReadyTask<'a> {

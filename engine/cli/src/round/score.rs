@@ -4,7 +4,8 @@ use evaltasks_core::ranking::{normalize, weighted_score};
 use evaltasks_core::results::TaskScore;
 use evaltasks_core::task::{Measure, Metric, Task};
 
-use super::guard::{check_metrics, guard_task};
+use super::bounds::check_metrics;
+use super::guard::guard_task;
 use super::prepare::DrawnTask;
 use super::questions::TaskAnswers;
 use super::reason;
