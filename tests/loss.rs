@@ -1,14 +1,20 @@
 //! `evaltasks loss`, against what PyTorch computes.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::support::{demo_model, root, run, with_filters, write};
 
-fn reference(path: &str) -> Value {
-    let text = fs::read_to_string(root().join("tests/fixtures").join(path)).unwrap();
-    serde_json::from_str(&text).unwrap()
+/// The folder of fixtures; `EVALTASKS_FIXTURES` names another of the same form.
+fn fixtures() -> PathBuf {
+    std::env::var_os("EVALTASKS_FIXTURES")
+        .map_or_else(|| root().join("tests/fixtures"), PathBuf::from)
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -16,11 +22,14 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// Every loss is the reference's, within its tolerance for f32.
-fn assert_losses(sequence: &Value, expected: &[f64]) {
+fn assert_losses(model: &str, sequence: &Value, expected: &[f64]) {
     let losses: Vec<f64> = numbers(&sequence["logprobs"]).iter().map(|logprob| -logprob).collect();
     assert_eq!(losses.len(), expected.len());
     for (position, (loss, expected)) in losses.iter().zip(expected).enumerate() {
-        assert!((loss - expected).abs() < 1e-4, "token {position}: {loss}, not {expected}");
+        assert!(
+            (loss - expected).abs() < 1e-4,
+            "{model}, token {position}: {loss}, not {expected}"
+        );
     }
     let mean = expected.iter().sum::<f64>() / expected.len() as f64;
     assert!((sequence["mean_loss"].as_f64().unwrap() - mean).abs() < 1e-4);
@@ -28,7 +37,7 @@ fn assert_losses(sequence: &Value, expected: &[f64]) {
 
 #[test]
 fn losses_of_a_trained_model_are_those_of_the_reference() {
-    let reference = reference("tiny-reference.json");
+    let reference = read_json(&root().join("tests/fixtures/tiny-reference.json"));
     let sequences = reference["sequences"].as_array().unwrap();
     let tokens: Vec<&Value> = sequences.iter().map(|sequence| &sequence["tokens"]).collect();
     let folder = tempfile::tempdir().unwrap();
@@ -39,7 +48,7 @@ fn losses_of_a_trained_model_are_those_of_the_reference() {
     let report = ended.json();
     for (found, expected) in report["sequences"].as_array().unwrap().iter().zip(sequences) {
         assert_eq!(found["tokens"], expected["tokens"]);
-        assert_losses(found, &numbers(&expected["token_losses"]));
+        assert_losses(&model, found, &numbers(&expected["token_losses"]));
     }
     let all: Vec<f64> =
         sequences.iter().flat_map(|sequence| numbers(&sequence["token_losses"])).collect();
@@ -50,22 +59,28 @@ fn losses_of_a_trained_model_are_those_of_the_reference() {
     assert_eq!(report["bits_per_byte"], Value::Null);
 }
 
+/// Every architecture of the fixtures, none of which brings a tokenizer.
 #[test]
 fn a_model_without_tokenizer_takes_ids() {
-    let reference = reference("architectures/llama/reference.json");
     let folder = tempfile::tempdir().unwrap();
-    let ids = reference["input_ids"].to_string();
-    let file = write(folder.path(), "tokens.json", ids);
-    let model = root().join("tests/fixtures/architectures/llama").display().to_string();
-    let ended = run(&["loss", "--model", &model, "--tokens", &file, "--json"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
-    let report = ended.json();
-    let expected = reference["token_nll"].as_array().unwrap();
-    let found = report["sequences"].as_array().unwrap();
-    assert_eq!(found.len(), expected.len());
-    for (found, expected) in found.iter().zip(expected) {
-        assert_losses(found, &numbers(expected));
+    let mut checked = 0;
+    for entry in fs::read_dir(fixtures().join("architectures")).unwrap() {
+        let model = entry.unwrap().path();
+        let reference = read_json(&model.join("reference.json"));
+        let file = write(folder.path(), "tokens.json", reference["input_ids"].to_string());
+        let model = model.display().to_string();
+        let ended = run(&["loss", "--model", &model, "--tokens", &file, "--json"]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{model}");
+        let report = ended.json();
+        let expected = reference["token_nll"].as_array().unwrap();
+        let found = report["sequences"].as_array().unwrap();
+        assert_eq!(found.len(), expected.len(), "{model}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert_losses(&model, found, &numbers(expected));
+        }
+        checked += 1;
     }
+    assert!(checked > 0, "there are no fixtures");
 }
 
 #[test]
