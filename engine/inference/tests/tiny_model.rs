@@ -143,6 +143,38 @@ fn shared_contexts_change_nothing() {
     }
 }
 
+/// What a model cannot do fails that request alone, with the reason.
+#[test]
+fn requests_that_cannot_be_answered_say_why() {
+    let generate = |max_tokens| {
+        Operation::GenerateUntil(Generate {
+            prompt: Prompt::Raw(vec![Part::Tokens(vec![5, 6])]),
+            min_tokens: 0,
+            max_tokens,
+            stop: Vec::new(),
+            temperature: 0.0,
+            top_p: 1.0,
+            samples: 1,
+            extra: String::new(),
+        })
+    };
+    let cases = [
+        (Operation::TokenLoss(vec![1, 99_999]), "token 99999 is outside the model's vocabulary"),
+        (Operation::TokenLoss(vec![1]), "fewer than two tokens"),
+        (Operation::TokenLoss(vec![1; 257]), "longer than the 256 that the model reads"),
+        (generate(256), "256 tokens are asked for"),
+        (generate(u32::MAX), "the limit is"),
+    ];
+    let mut operations: Vec<Operation> = cases.iter().map(|(asked, _)| asked.clone()).collect();
+    operations.push(Operation::TokenLoss(vec![1, 2, 3]));
+    let found = answers(&operations);
+    for (answer, (_, expected)) in found.iter().zip(&cases) {
+        let Answer::Failed(reason) = answer else { panic!("{answer:?}") };
+        assert!(reason.contains(expected), "{reason}");
+    }
+    assert!(logprob(&found[cases.len()]) < 0.0, "the others are answered");
+}
+
 /// Windows of a document that fits are one; of a longer one every token counts
 /// once.
 #[test]

@@ -106,6 +106,8 @@ pub(super) struct Base {
     pub end_of_sequence: Option<u32>,
     /// Meaning of an absent `bos_token_id`.
     pub beginning_of_sequence: Option<u32>,
+    /// Meaning of an absent `forced_eos_token_id`.
+    pub forced_end: Option<u32>,
 }
 
 /// Normalisation of queries and keys, its epsilon being that of all norms.

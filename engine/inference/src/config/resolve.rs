@@ -206,7 +206,9 @@ fn assemble(
         ),
         tied: reader.flag("tie_word_embeddings", base.tied)?,
         end_of_sequence: tokens(reader, "eos_token_id", base.end_of_sequence, dimensions)?,
-        forced_end: tokens(reader, "forced_eos_token_id", None, dimensions)?.first().copied(),
+        forced_end: tokens(reader, "forced_eos_token_id", base.forced_end, dimensions)?
+            .first()
+            .copied(),
         beginning_of_sequence: tokens(
             reader,
             "bos_token_id",

@@ -110,7 +110,13 @@ impl Encoder<'_> {
         if tokens.is_empty() {
             return Err("the prompt is empty and the tokenizer has no token to stand for it".into());
         }
-        let room = self.max_length.saturating_sub(max_tokens).max(1);
+        let room = self.max_length.saturating_sub(max_tokens);
+        if room == 0 {
+            return Err(format!(
+                "{max_tokens} tokens are asked for, and the model reads {} with the prompt",
+                self.max_length
+            ));
+        }
         Ok(tokens.split_off(tokens.len().saturating_sub(room)))
     }
 

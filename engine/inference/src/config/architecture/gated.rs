@@ -161,6 +161,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             qk_norm: QkNormKind::FullWidth(NormKind::Rms),
             end_of_sequence: Some(50_279),
             beginning_of_sequence: None,
+            forced_end: None,
             ..BASE
         },
         knobs: &[("attention_bias", ATTENTION_BIAS)],
@@ -191,6 +192,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             position: PositionSpec::Rotary(&ROTARY_OF_STABLELM),
             end_of_sequence: Some(0),
             beginning_of_sequence: Some(0),
+            forced_end: None,
             ..BASE
         },
         knobs: &[
@@ -254,12 +256,14 @@ const BASE: Base = Base {
     tied: false,
     end_of_sequence: Some(2),
     beginning_of_sequence: Some(1),
+    forced_end: None,
 };
 
 const BASE_OF_QWEN: Base = Base {
     windows: Windows { layers: WindowLayers::All, listed: true },
     end_of_sequence: None,
     beginning_of_sequence: None,
+    forced_end: None,
     ..BASE
 };
 
@@ -274,6 +278,7 @@ const BASE_OF_GEMMA: Base = Base {
     tied: true,
     end_of_sequence: Some(1),
     beginning_of_sequence: Some(2),
+    forced_end: None,
     ..BASE
 };
 

@@ -32,6 +32,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             biases: &[BiasSlot::Qkv, BiasSlot::Out, BiasSlot::Mlp, BiasSlot::Head],
             end_of_sequence: Some(2),
             beginning_of_sequence: Some(1),
+            forced_end: None,
             ..BASE
         },
         knobs: &[(
@@ -71,6 +72,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             tied: true,
             end_of_sequence: Some(50_256),
             beginning_of_sequence: Some(50_256),
+            forced_end: None,
             ..BASE
         },
         knobs: &[
@@ -115,6 +117,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             biases: &[BiasSlot::Mlp, BiasSlot::Head],
             end_of_sequence: Some(50_256),
             beginning_of_sequence: Some(50_256),
+            forced_end: None,
             ..BASE
         },
         knobs: &[
@@ -163,6 +166,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             biases: &[BiasSlot::Mlp],
             end_of_sequence: Some(2),
             beginning_of_sequence: Some(0),
+            forced_end: None,
             ..BASE
         },
         knobs: &[
@@ -228,6 +232,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             tied: true,
             end_of_sequence: Some(11),
             beginning_of_sequence: Some(11),
+            forced_end: None,
             ..BASE
         },
         knobs: &[
@@ -293,6 +298,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             tied: true,
             end_of_sequence: Some(2),
             beginning_of_sequence: Some(0),
+            forced_end: Some(2),
             ..BASE
         },
         knobs: &[
@@ -358,6 +364,7 @@ const BASE: Base = Base {
     tied: false,
     end_of_sequence: None,
     beginning_of_sequence: None,
+    forced_end: None,
 };
 
 const fn activation(keys: &'static [&'static str], absent: Activation) -> ActivationKeys {
