@@ -32,8 +32,8 @@ pub struct Range {
     pub max: u64,
 }
 
-/// What a competition demands of a model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What a competition demands of a model; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ModelConstraints {
     /// Number of parameters.
     pub parameters: Option<Range>,
@@ -41,7 +41,7 @@ pub struct ModelConstraints {
     pub max_bytes: Option<u64>,
     /// Architectures by name; any when empty.
     pub architectures: Vec<String>,
-    /// Tokens that the model must read at once.
+    /// Tokens that the model must read at once; 0 for its own length.
     pub sequence_length: u32,
     /// The element type that the weights must have, such as `bfloat16`.
     pub dtype: Option<String>,

@@ -50,15 +50,7 @@ fn answers(operations: &[Operation]) -> Vec<Answer> {
     let options = BackendOptions { device: DeviceChoice::Cpu, threads: 2, memory_bytes: None };
     let backend = CandleBackend::new(options).unwrap();
     let directory = root().join("competitions/demo/models").join(reference().model);
-    let constraints = ModelConstraints {
-        parameters: None,
-        max_bytes: None,
-        architectures: Vec::new(),
-        sequence_length: 0,
-        dtype: None,
-        vocabulary_size: None,
-        norms: None,
-    };
+    let constraints = ModelConstraints::default();
     let control = RunControl::default();
     let checkpoint = backend.inspect(&directory).unwrap();
     let mut model = backend.load(&checkpoint, &constraints, tokenizer(), &control).unwrap();

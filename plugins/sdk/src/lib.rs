@@ -21,11 +21,8 @@ pub trait Task {
 
     /// The first questions about rows `start .. start + count`; fewer when
     /// there are no more rows.
-    fn build(
-        config: &Self::Config,
-        start: u32,
-        count: u32,
-    ) -> Result<Vec<Step<Self>>, Self::Error>;
+    fn build(config: &Self::Config, start: u32, count: u32)
+    -> Result<Vec<Step<Self>>, Self::Error>;
 
     /// What follows from the answers about one row.
     fn score(

@@ -94,16 +94,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         (None, None) => bail!("score anything: neither a text nor tokens are given"),
     };
 
-    // No competition, so no demands; 0 stands for the model's own length.
-    let constraints = ModelConstraints {
-        parameters: None,
-        max_bytes: None,
-        architectures: Vec::new(),
-        sequence_length: 0,
-        dtype: None,
-        vocabulary_size: None,
-        norms: None,
-    };
+    // No competition, so no demands.
+    let constraints = ModelConstraints::default();
     let control = RunControl::default();
     let mut model = guard_backend(|| {
         backend.load(&checkpoint, &constraints, Arc::clone(&tokenizer), &control)
