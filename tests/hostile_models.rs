@@ -149,15 +149,29 @@ fn tokens_outside_the_vocabulary_are_a_rejection() {
 }
 
 #[test]
-fn weights_over_the_norm_limits_are_refused() {
+fn weights_over_the_norm_limits_are_a_rejection() {
     let folder = tempfile::tempdir().unwrap();
     copy_model("small", &folder.path().join("honest"));
-    for (limits, accepted) in [("1000", true), ("0.5", false)] {
-        let norms = format!("norms: {{soft: 0.4, soft_fraction: 1.0, hard: {limits}}}");
-        let file = quick_competition("").replace("dtype: bfloat16", &norms);
+    let of_all = |soft_fraction: &str| {
+        let norms = format!("norms: {{soft: 0.4, soft_fraction: {soft_fraction}, hard: 1000}}");
+        quick_competition("").replace("dtype: bfloat16", &norms)
+    };
+    for (file, violations) in [
+        (of_all("1.0"), 0),
+        (of_all("0.1"), 1),
+        (of_all("1.0").replace("1000", "0.5"), 1),
+        (of_all("0.1").replace("1000", "0.5"), 2),
+    ] {
         let result = round(folder.path(), &file, &["honest"]);
-        let submission = &result["competitions"][0]["submissions"][0];
-        assert_eq!(submission["rank"].is_null(), !accepted, "{submission}");
+        let status = &result["competitions"][0]["submissions"][0]["status"];
+        let found = status["violations"].as_array().map_or(0, Vec::len);
+        let state = if violations == 0 { "scored" } else { "rejected" };
+        assert_eq!((&status["state"], found), (&json!(state), violations), "{status}");
+        let path = folder.path().join("competition/quick.yaml").display().to_string();
+        let model = folder.path().join("honest").display().to_string();
+        let report = run(&["inspect", &model, "--competitions", &path, "--json"]).json();
+        let found = report["competitions"][0]["violations"].as_array().unwrap().len();
+        assert_eq!(found, violations);
     }
 }
 

@@ -33,10 +33,12 @@ pub enum DocumentError {
         source: io::Error,
     },
     /// It is larger than any document needs to be.
-    #[error("read {}: it has more than {MAX_DOCUMENT_BYTES} bytes", path.display())]
+    #[error("read {}: it has more than {max_bytes} bytes", path.display())]
     TooLarge {
         /// Which document.
         path: PathBuf,
+        /// The limit.
+        max_bytes: u64,
     },
     /// It is not text.
     #[error("read {}: byte {offset}, on line {line}, is not UTF-8", path.display())]
@@ -50,9 +52,20 @@ pub enum DocumentError {
     },
 }
 
-/// The text of a document of at most [`MAX_DOCUMENT_BYTES`]; not a byte more
-/// is read than it takes to know that there are more.
+/// The text of a document of at most [`MAX_DOCUMENT_BYTES`].
+///
+/// # Errors
+/// As [`read_text`].
 pub fn read_document(path: &Path) -> Result<String, DocumentError> {
+    read_text(path, MAX_DOCUMENT_BYTES)
+}
+
+/// The text of a file of at most `max_bytes`; not a byte more is read than it
+/// takes to know that there are more.
+///
+/// # Errors
+/// A file that cannot be read, is a folder, too large, or not UTF-8.
+pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, DocumentError> {
     let owned = || path.to_owned();
     let open = |source| DocumentError::Open { path: owned(), source };
     let file = File::open(path).map_err(open)?;
@@ -60,11 +73,11 @@ pub fn read_document(path: &Path) -> Result<String, DocumentError> {
         return Err(DocumentError::Directory { path: owned() });
     }
     let mut bytes = Vec::new();
-    file.take(MAX_DOCUMENT_BYTES + 1)
+    file.take(max_bytes + 1)
         .read_to_end(&mut bytes)
         .map_err(|source| DocumentError::Read { path: owned(), source })?;
-    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-        return Err(DocumentError::TooLarge { path: owned() });
+    if bytes.len() as u64 > max_bytes {
+        return Err(DocumentError::TooLarge { path: owned(), max_bytes });
     }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
@@ -83,7 +96,7 @@ impl DocumentError {
                 (path, 1, 0, None)
             }
             DocumentError::Directory { path } => (path, 1, 0, Some("name a file in it")),
-            DocumentError::TooLarge { path } => (path, 1, 0, Some("is it the right file?")),
+            DocumentError::TooLarge { path, .. } => (path, 1, 0, Some("is it the right file?")),
             DocumentError::NotUtf8 { path, offset, line } => {
                 (path, *line, *offset, Some("save the file as UTF-8"))
             }

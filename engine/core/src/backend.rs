@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::host::Ragged;
-use crate::model::{Checkpoint, ModelConstraints};
+use crate::model::{Checkpoint, ModelConstraints, NormLimits, Violation};
 use crate::task::{Answer, Operation};
 
 /// Loads checkpoints. One implementation runs on candle, one answers from a
@@ -19,6 +19,14 @@ pub trait Backend: Send + Sync {
 
     /// Reads headers only: nothing the size of the model is allocated.
     fn inspect(&self, directory: &Path) -> Result<Checkpoint, BackendError>;
+
+    /// What of `limits` the weights do not meet. Reads every weight once.
+    fn norm_violations(
+        &self,
+        checkpoint: &Checkpoint,
+        limits: &NormLimits,
+        control: &RunControl,
+    ) -> Result<Vec<Violation>, BackendError>;
 
     /// Makes a model ready. `constraints` were checked against
     /// [`Backend::inspect`] before.
@@ -71,12 +79,15 @@ pub struct RunControl {
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
 
-/// How far a run is.
+/// How far a run is with one of its operations. A run reports each of them
+/// once before it begins, and again as it proceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Tokens computed so far.
+    /// Index of the operation in the run.
+    pub operation: usize,
+    /// Tokens computed so far; part of the layers counts as part of the tokens.
     pub done_tokens: u64,
-    /// Tokens that the run will compute in all.
+    /// Tokens that the operation takes in all, at most.
     pub total_tokens: u64,
 }
 

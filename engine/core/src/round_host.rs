@@ -35,23 +35,37 @@ pub type LogSink = Box<dyn Fn(u8, &str) + Send + Sync>;
 ///
 /// Handles of blobs count up in the order in which they are put.
 pub struct RoundHost {
-    inputs: RoundInputs,
+    inputs: Arc<RoundInputs>,
     blobs: Mutex<Blobs>,
-    /// None once messages are dropped.
-    log_bytes_left: Mutex<Option<usize>>,
+    /// None once messages are dropped; shared by all forks.
+    log_bytes_left: Arc<Mutex<Option<usize>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Blobs {
-    content: Vec<Vec<u8>>,
+    content: Vec<Arc<[u8]>>,
     bytes: usize,
 }
 
 impl RoundHost {
     /// A host without blobs.
     pub fn new(inputs: RoundInputs) -> Self {
-        let log_bytes_left = Mutex::new(Some(MAX_LOG_BYTES));
-        RoundHost { inputs, blobs: Mutex::default(), log_bytes_left }
+        RoundHost {
+            inputs: Arc::new(inputs),
+            blobs: Mutex::default(),
+            log_bytes_left: Arc::new(Mutex::new(Some(MAX_LOG_BYTES))),
+        }
+    }
+
+    /// The same host with the blobs that it has now: what is put into one of
+    /// them later is not seen in the other, so that handles do not depend on
+    /// which models were scored before.
+    pub fn fork(&self) -> Self {
+        RoundHost {
+            inputs: Arc::clone(&self.inputs),
+            blobs: Mutex::new(lock(&self.blobs).clone()),
+            log_bytes_left: Arc::clone(&self.log_bytes_left),
+        }
     }
 }
 
@@ -88,7 +102,7 @@ impl Host for RoundHost {
         let id = u32::try_from(blobs.content.len()).map_err(too_large)?;
         let length = u32::try_from(bytes.len()).map_err(too_large)?;
         blobs.bytes += bytes.len();
-        blobs.content.push(bytes.to_vec());
+        blobs.content.push(bytes.into());
         Ok(Blob { id, length, media: media.to_owned() })
     }
 
@@ -248,6 +262,19 @@ mod tests {
             let read = host.blob_read(id, offset, length);
             assert_eq!(read, expected.map(<[_]>::to_vec).map_err(str::to_owned));
         }
+    }
+
+    #[test]
+    fn forks_have_the_same_handles_whatever_others_put() {
+        let (host, _) = host("t", 1, &[]);
+        host.blob_put("m", b"shared").unwrap();
+        for content in [b"one", b"two"] {
+            let fork = host.fork();
+            assert_eq!(fork.blob_put("m", content).map(|blob| blob.id), Ok(1));
+            assert_eq!(fork.blob_read(0, 0, 9), Ok(b"shared".to_vec()));
+            assert_eq!(fork.blob_read(1, 0, 9), Ok(content.to_vec()));
+        }
+        assert!(host.blob_read(1, 0, 1).is_err());
     }
 
     #[test]

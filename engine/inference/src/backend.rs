@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evaltasks_core::backend::{Backend, BackendError, Model, RunControl, Tokenizer};
-use evaltasks_core::model::{Checkpoint, ModelConstraints};
+use evaltasks_core::model::{Checkpoint, ModelConstraints, NormLimits, Violation};
 use evaltasks_core::task::{Answer, Operation};
 
 use crate::checkpoint::CheckpointFiles;
@@ -66,6 +66,16 @@ impl Backend for CandleBackend {
         Ok(inspect::facts(&files)?)
     }
 
+    fn norm_violations(
+        &self,
+        checkpoint: &Checkpoint,
+        limits: &NormLimits,
+        control: &RunControl,
+    ) -> Result<Vec<Violation>, BackendError> {
+        let files = CheckpointFiles::open(&checkpoint.directory)?;
+        Ok(inspect::norm_violations(&files, limits, control)?)
+    }
+
     fn load(
         &self,
         checkpoint: &Checkpoint,
@@ -75,9 +85,6 @@ impl Backend for CandleBackend {
     ) -> Result<Box<dyn Model>, BackendError> {
         control.check()?;
         let files = Arc::new(CheckpointFiles::open(&checkpoint.directory)?);
-        if let Some(limits) = &constraints.norms {
-            inspect::check_norms(&files, limits)?;
-        }
         let memory = self.options.memory_bytes;
         match &self.runner {
             Runner::Cpu(ops) => open(ops, files, constraints, tokenizer, memory),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use evaltasks_core::model::{Checkpoint, NormLimits};
+use evaltasks_core::backend::RunControl;
+use evaltasks_core::model::{Checkpoint, NormLimits, Violation};
 
 use crate::checkpoint::{CheckpointFiles, TensorHeader};
 use crate::config::{ConfigError, config_summary, resolve, tensors};
 use crate::error::InferenceError;
-use crate::weights::to_f32;
+use crate::weights::for_each_f32;
 
 /// The facts that constraints are checked against.
 ///
@@ -73,38 +74,53 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Refuses weights whose norms are out of hand.
+/// What of `limits` the weights do not meet.
 ///
 /// The norm of a matrix is the root of its elements' sum of squares, summed
 /// in `f64` in file order. Vectors are not looked at.
-pub fn check_norms(files: &CheckpointFiles, limits: &NormLimits) -> Result<(), InferenceError> {
+///
+/// # Errors
+///
+/// A number that is not finite, and [`InferenceError::Stopped`].
+pub fn norm_violations(
+    files: &CheckpointFiles,
+    limits: &NormLimits,
+    control: &RunControl,
+) -> Result<Vec<Violation>, InferenceError> {
     let mut matrices = 0_u32;
     let mut over_soft = 0_u32;
+    let mut over_hard = 0_u32;
+    let mut largest = (0.0, "");
     for (name, header) in files.tensors().iter().filter(|(_, header)| header.shape.len() == 2) {
-        let numbers = to_f32(name, &files.tensor(name)?)?;
+        control.check().map_err(InferenceError::Stopped)?;
+        let mut squares = 0.0_f64;
+        for_each_f32(name, &files.tensor(name)?, |number| {
+            squares += f64::from(number) * f64::from(number);
+        })?;
         files.release(name);
-        let squares: f64 =
-            numbers.iter().map(|&number| f64::from(number) * f64::from(number)).sum();
         let norm = squares.sqrt();
         matrices += 1;
-        if norm > limits.hard {
-            return Err(InferenceError::tensor(
-                name,
-                format!("{:?} has norm {norm:.3}, the limit is {}", header.shape, limits.hard),
-            ));
-        }
         over_soft += u32::from(norm > limits.soft);
+        over_hard += u32::from(norm > limits.hard);
+        if norm > largest.0 {
+            largest = (norm, name);
+        }
     }
-    let allowed = limits.soft_fraction * f64::from(matrices);
-    if f64::from(over_soft) > allowed {
-        return Err(InferenceError::tensor(
-            "(all)",
-            format!(
-                "{over_soft} of {matrices} matrices have a norm over {}, at most {:.0} % may",
-                limits.soft,
-                100.0 * limits.soft_fraction
-            ),
-        ));
+    let mut violations = Vec::new();
+    if over_hard > 0 {
+        let (norm, name) = largest;
+        violations.push(Violation {
+            what: format!("matrices with a norm over {}", limits.hard),
+            found: format!("{over_hard} of {matrices}, the largest {norm:.3} of {name}"),
+            allowed: "none".to_owned(),
+        });
     }
-    Ok(())
+    if f64::from(over_soft) > limits.soft_fraction * f64::from(matrices) {
+        violations.push(Violation {
+            what: format!("matrices with a norm over {}", limits.soft),
+            found: format!("{over_soft} of {matrices}"),
+            allowed: format!("at most {:.0} %", 100.0 * limits.soft_fraction),
+        });
+    }
+    Ok(violations)
 }

@@ -111,20 +111,31 @@ impl Element for f32 {
 
 /// A whole tensor as `f32`; all numbers are finite.
 pub fn to_f32(name: &str, tensor: &TensorData<'_>) -> Result<Vec<f32>, InferenceError> {
-    let bytes = tensor.bytes.as_ref();
-    let numbers: Vec<f32> = match tensor.dtype {
-        Dtype::F32 => bytes.chunks_exact(4).map(f32::read).collect(),
-        Dtype::F16 => {
-            bytes.chunks_exact(2).map(|b| f16::from_bits(u16::read(b)).to_f32()).collect()
-        }
-        Dtype::BF16 => {
-            bytes.chunks_exact(2).map(|b| bf16::from_bits(u16::read(b)).to_f32()).collect()
-        }
-    };
-    if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
-        return Err(not_finite(name, index));
-    }
+    let mut numbers = Vec::with_capacity(tensor.bytes.len() / tensor.dtype.bytes());
+    for_each_f32(name, tensor, |number| numbers.push(number))?;
     Ok(numbers)
+}
+
+/// Calls `visit` on every number, in file order, up to the first that is not
+/// finite.
+pub fn for_each_f32(
+    name: &str,
+    tensor: &TensorData<'_>,
+    mut visit: impl FnMut(f32),
+) -> Result<(), InferenceError> {
+    let size = tensor.dtype.bytes();
+    for (index, bytes) in tensor.bytes.chunks_exact(size).enumerate() {
+        let number = match tensor.dtype {
+            Dtype::F32 => f32::read(bytes),
+            Dtype::F16 => f16::from_bits(u16::read(bytes)).to_f32(),
+            Dtype::BF16 => bf16::from_bits(u16::read(bytes)).to_f32(),
+        };
+        if !number.is_finite() {
+            return Err(not_finite(name, index));
+        }
+        visit(number);
+    }
+    Ok(())
 }
 
 /// The rejection of a tensor with a NaN or an infinity.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::competition::TaskReference;
+use evaltasks_core::document::Bytes;
 use evaltasks_core::source::SourceError;
 use evaltasks_core::task::{Task, native_tasks};
 use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer};
@@ -22,6 +23,10 @@ pub struct EngineArguments {
     /// Results do not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Memory that a model may take, such as 2GiB; a larger one is read layer
+    /// by layer. By default most of what is free. Results do not depend on it
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Bytes>,
 }
 
 impl EngineArguments {
@@ -31,7 +36,8 @@ impl EngineArguments {
             || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             NonZeroUsize::get,
         );
-        let options = BackendOptions { device: self.device, threads, memory_bytes: None };
+        let memory_bytes = self.memory.map(|bytes| bytes.0);
+        let options = BackendOptions { device: self.device, threads, memory_bytes };
         CandleBackend::new(options).context("start inference")
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use evaltasks_core::backend::Backend;
+use evaltasks_core::backend::{Backend, RunControl};
 use evaltasks_core::competition::{Competition, Location, TokenizerRule};
 use evaltasks_core::model::{Checkpoint, Violation, group_digits};
 use evaltasks_core::source::{ModelReference, ModelSource};
@@ -19,7 +19,8 @@ use crate::round::{guard_backend, reason};
 /// What to inspect.
 #[derive(Args)]
 #[command(after_help = "\
-Only headers and digests are read; the model is not run.
+Headers and digests are read, and the norms of the weights where a competition
+limits them; the model is not run.
 
 Examples:
   evaltasks inspect ./my-model
@@ -69,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let digest = digest_model(&directory)?;
     let subnet = arguments.competitions.as_deref().map(input::subnet).transpose()?;
     let competitions = subnet.map_or_else(Vec::new, |subnet| {
-        subnet.competitions.iter().map(|rules| verdict(rules, &checkpoint)).collect()
+        subnet.competitions.iter().map(|rules| verdict(rules, &checkpoint, &backend)).collect()
     });
     let report = Report {
         checkpoint,
@@ -80,16 +81,21 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     if arguments.json { print_json(&report) } else { print(&text(&report)) }
 }
 
-fn verdict(competition: &Competition, checkpoint: &Checkpoint) -> Verdict {
+fn verdict(competition: &Competition, checkpoint: &Checkpoint, backend: &dyn Backend) -> Verdict {
     let rules = &competition.model;
     let mut unchecked = Vec::new();
     let vocabulary_size = vocabulary_size(&rules.tokenizer, checkpoint)
         .map_err(|reason| unchecked.push(format!("the vocabulary was not checked: {reason}")))
         .ok();
-    if rules.norms.is_some() {
-        unchecked.push("the norms of the weights are checked when the model is loaded".to_owned());
+    let mut violations = rules.constraints(vocabulary_size).violations(checkpoint);
+    // A round reads the weights only of a model whose headers are in order.
+    if let (Some(limits), true) = (&rules.norms, violations.is_empty()) {
+        let control = RunControl::default();
+        match guard_backend(|| backend.norm_violations(checkpoint, limits, &control)) {
+            Ok(found) => violations.extend(found),
+            Err(error) => unchecked.push(format!("failed to {}", reason(&error))),
+        }
     }
-    let violations = rules.constraints(vocabulary_size).violations(checkpoint);
     Verdict {
         key: competition.key.clone(),
         id: competition.id,

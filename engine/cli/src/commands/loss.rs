@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::Args;
+use clap::{Args, value_parser};
 use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
 use evaltasks_core::host::Ragged;
 use evaltasks_core::model::ModelConstraints;
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use super::engine::{EngineArguments, open_tokenizer};
 use super::{Outcome, print, print_json};
-use crate::document::read_document;
+use crate::document::read_text;
 use crate::report::visible;
 use crate::round::guard_backend;
 
@@ -44,6 +45,10 @@ pub struct Arguments {
     /// Tokenizer: a directory or a tokenizer.json; by default the model's own
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
+    /// Score so often, and tell how long each time took; the results are the
+    /// same every time
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u32).range(1..=MAX_REPETITIONS))]
+    repeat: u32,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -62,6 +67,8 @@ struct Report {
     perplexity: f64,
     /// Loss in bits over the UTF-8 bytes of the scored tokens; only of a text.
     bits_per_byte: Option<f64>,
+    /// Time of each repetition, without loading the model.
+    seconds: Vec<f64>,
     sequences: Vec<Sequence>,
 }
 
@@ -102,11 +109,22 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     })?;
     let operations: Vec<Operation> = sequences.into_iter().map(Operation::TokenLoss).collect();
     let asked: Vec<&Operation> = operations.iter().collect();
-    let answers = guard_backend(|| model.run(&asked, &control))?;
-    let report = report(operations, answers, tokenizer.as_ref(), arguments.text.is_some())?;
+    let mut seconds = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..arguments.repeat {
+        let start = Instant::now();
+        answers = guard_backend(|| model.run(&asked, &control))?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let of_text = arguments.text.is_some();
+    let mut report = report(operations, answers, tokenizer.as_ref(), of_text)?;
+    report.seconds = seconds;
     if arguments.json { print_json(&report) } else { print(&text(&report)) }
 }
 
+/// Bytes of a file of text or of tokens.
+const MAX_INPUT_BYTES: u64 = 64 << 20;
+const MAX_REPETITIONS: i64 = 1000;
 /// For a model that declares no length.
 const DEFAULT_SEQUENCE_LENGTH: u64 = 2048;
 
@@ -126,7 +144,7 @@ fn tokenizer(arguments: &Arguments, directory: &Path) -> Result<Arc<dyn Tokenize
 }
 
 fn text_sequences(path: &Path, tokenizer: &dyn Tokenizer, length: usize) -> Result<Vec<Vec<u32>>> {
-    let text = read_document(path)?;
+    let text = read_text(path, MAX_INPUT_BYTES)?;
     let ids = tokenizer
         .encode(&[text], true)
         .map_err(|reason| anyhow!("tokenize {}: {reason}", path.display()))?;
@@ -138,7 +156,7 @@ fn text_sequences(path: &Path, tokenizer: &dyn Tokenizer, length: usize) -> Resu
 }
 
 fn token_sequences(path: &Path) -> Result<Vec<Vec<u32>>> {
-    let text = read_document(path)?;
+    let text = read_text(path, MAX_INPUT_BYTES)?;
     let parse = || {
         let content: Value = serde_json::from_str(&text)?;
         if content.get(0).is_some_and(Value::is_array) {
@@ -185,6 +203,7 @@ fn report(
         mean_loss,
         perplexity: mean_loss.exp(),
         bits_per_byte: (of_text && bytes > 0).then_some(bits_per_byte),
+        seconds: Vec::new(),
         sequences,
     })
 }
@@ -211,12 +230,16 @@ fn text(report: &Report) -> String {
             text += &format!("{position:>6} {token:>8} {logprob:>12}{shown}\n");
         }
     }
-    let Report { scored_tokens, mean_loss, perplexity, bits_per_byte, .. } = report;
+    let Report { scored_tokens, mean_loss, perplexity, bits_per_byte, seconds, .. } = report;
     text += &format!("tokens scored   {scored_tokens}\n");
     text += &format!("mean loss       {mean_loss:.6} nats per token\n");
     text += &format!("perplexity      {perplexity:.6}\n");
     if let Some(bits) = bits_per_byte {
         text += &format!("bits per byte   {bits:.6}\n");
+    }
+    if seconds.len() > 1 {
+        let each: Vec<String> = seconds.iter().map(|seconds| format!("{seconds:.3}")).collect();
+        text += &format!("seconds         {}\n", each.join(" "));
     }
     text
 }

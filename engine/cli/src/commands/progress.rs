@@ -1,24 +1,32 @@
-//! How a round goes, on standard error: a bar for the model at work on a
-//! terminal, and a line for everything that is done.
+//! How a round goes, on standard error: on a terminal a bar for every task of
+//! the model at work, and everywhere a line for everything that is done.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use evaltasks_core::model::group_digits;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::visible;
-use crate::round::{Evaluation, Event, Observer, Outcome};
+use crate::round::{Evaluation, Event, Observer, Outcome, TaskProgress};
 
 /// Levels of a task's log up to this one are shown: errors and warnings.
 const MAX_LOG_LEVEL: u8 = 1;
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
-const PREPARING: &str = "{spinner} {msg}";
-const EVALUATING: &str = "{spinner} {msg} {wide_bar} {percent:>3} % · {eta} left";
+const HEADING: &str = "{spinner} {msg}";
+const TASK: &str = "  {msg} {wide_bar} {percent:>3} % · {eta} left";
+/// Columns of a task's name; longer ones are cut.
+const TASK_NAME_COLUMNS: usize = 20;
 
 /// Shows a round's events.
 pub struct Console {
-    bar: ProgressBar,
+    bars: MultiProgress,
+    /// What is being done, or whose turn it is.
+    heading: ProgressBar,
+    /// Of the model at work, by name.
+    tasks: Mutex<BTreeMap<String, ProgressBar>>,
     quiet: bool,
 }
 
@@ -28,32 +36,54 @@ impl Console {
     pub fn new(quiet: bool) -> Self {
         let show = !quiet && std::io::stderr().is_terminal();
         let target = if show { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let console = Console { bar: ProgressBar::with_draw_target(None, target), quiet };
-        console.begin(PREPARING, "preparing".to_owned());
-        if show {
-            console.bar.enable_steady_tick(REDRAW_INTERVAL);
-        }
-        console
+        Self::on(target, quiet, show)
     }
 
-    /// Removes the bar.
+    fn on(target: ProgressDrawTarget, quiet: bool, ticks: bool) -> Self {
+        let bars = MultiProgress::with_draw_target(target);
+        let heading = bars.add(ProgressBar::new_spinner().with_style(style(HEADING)));
+        heading.set_message("preparing");
+        if ticks {
+            heading.enable_steady_tick(REDRAW_INTERVAL);
+        }
+        Console { bars, heading, tasks: Mutex::default(), quiet }
+    }
+
+    /// Removes all bars.
     pub fn finish(&self) {
-        self.bar.finish_and_clear();
+        self.clear_tasks();
+        self.heading.finish_and_clear();
     }
 
     fn line(&self, text: &str) {
         if !self.quiet {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bars.suspend(|| eprintln!("{text}"));
         }
     }
 
-    fn begin(&self, template: &str, message: String) {
-        self.bar.reset();
-        self.bar.set_style(
-            ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()),
-        );
-        self.bar.set_message(message);
+    fn clear_tasks(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for bar in tasks.values() {
+            bar.finish_and_clear();
+            self.bars.remove(bar);
+        }
     }
+
+    fn advance(&self, progress: &TaskProgress) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = tasks.entry(progress.task.to_owned()).or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::new(0).with_style(style(TASK)));
+            let name: String = visible(progress.task).chars().take(TASK_NAME_COLUMNS).collect();
+            bar.set_message(format!("{name:<TASK_NAME_COLUMNS$}"));
+            bar
+        });
+        bar.set_length(progress.total_tokens);
+        bar.set_position(progress.done_tokens);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar())
 }
 
 impl Observer for Console {
@@ -65,20 +95,20 @@ impl Observer for Console {
                 competition.tasks.len()
             )),
             Event::Preparing { task } => {
-                self.begin(PREPARING, format!("preparing {}", visible(task)));
+                self.heading.set_message(format!("preparing {}", visible(task)));
             }
             Event::Evaluating { submission } => {
-                self.begin(EVALUATING, visible(&submission.name));
+                self.heading.set_message(visible(&submission.name));
             }
-            Event::Progress(progress) => {
-                self.bar.set_length(progress.total_tokens);
-                self.bar.set_position(progress.done_tokens);
+            Event::Progress(progress) => self.advance(progress),
+            Event::Evaluated { evaluation } => {
+                self.clear_tasks();
+                self.line(&format!(
+                    "  {}: {}",
+                    visible(&evaluation.submission.name),
+                    visible(&outcome(evaluation))
+                ));
             }
-            Event::Evaluated { evaluation } => self.line(&format!(
-                "  {}: {}",
-                visible(&evaluation.submission.name),
-                visible(&outcome(evaluation))
-            )),
             Event::Log { task, level, message } if *level <= MAX_LOG_LEVEL => {
                 self.line(&format!("  task {}: {}", visible(task), visible(message)));
             }
@@ -104,5 +134,52 @@ fn outcome(evaluation: &Evaluation) -> String {
             Some(Err(reason)) => format!("failed to {reason}"),
             None => "answered".to_owned(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evaltasks_core::competition::Submission;
+    use evaltasks_core::source::ModelReference;
+    use indicatif::{InMemoryTerm, TermLike};
+
+    #[test]
+    fn every_task_of_the_model_at_work_has_a_bar() {
+        let terminal = InMemoryTerm::new(10, 60);
+        let boxed: Box<dyn TermLike> = Box::new(terminal.clone());
+        let console = Console::on(ProgressDrawTarget::term_like_with_hz(boxed, 255), false, false);
+        let submission = Submission {
+            uid: 1,
+            hotkey: String::new(),
+            name: "careful".to_owned(),
+            block: 0,
+            extrinsic_index: 0,
+            model: ModelReference::Directory("careful".into()),
+            competition: None,
+        };
+        console.hear(&Event::Evaluating { submission: &submission });
+        for (task, done_tokens) in
+            [("prose", 0), ("a task with a very long name", 100), ("prose", 50)]
+        {
+            let progress = TaskProgress { task, done_tokens, total_tokens: 100 };
+            console.hear(&Event::Progress(progress));
+        }
+        for bar in console.tasks.lock().unwrap().values() {
+            bar.tick();
+        }
+        let lines: Vec<String> =
+            terminal.contents().lines().map(|line| line.replace(['█', '░'], "")).collect();
+        let shown = |line: usize, parts: [&str; 2]| {
+            let line = lines.get(line).map_or("", String::as_str);
+            assert!(parts.iter().all(|part| line.contains(part)), "{lines:?}");
+        };
+        shown(0, ["careful", ""]);
+        shown(1, ["  prose ", " 50 %"]);
+        shown(2, ["  a task with a very l ", "100 %"]);
+        console.clear_tasks();
+        assert!(console.tasks.lock().unwrap().is_empty());
+        console.finish();
+        assert_eq!(terminal.contents(), "");
     }
 }

@@ -10,11 +10,12 @@ use evaltasks_core::model::{Checkpoint, ModelConstraints, Violation};
 use evaltasks_hub::digest_model;
 
 use super::guard::guard_backend;
+use super::meter::TaskMeter;
 use super::prepare::{BuildInputs, DrawnTask};
 use super::questions::{ModelFault, ReadyTask, TaskAnswers, question};
 use super::score::ModelScore;
 use super::timing::Stopwatch;
-use super::{Engine, Event, RoundError, reason};
+use super::{Engine, RoundError, reason};
 
 /// A time limit over this is as good as none; it keeps clocks from overflowing.
 const LONGEST_TIME_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -142,6 +143,15 @@ fn answers(
     }
 
     let uid = evaluation.submission.uid;
+    if let Some(limits) = &constraints.norms {
+        let control = RunControl::default().with_cancellation(Arc::clone(&engine.cancelled));
+        let violations = stopwatch.time(Some(uid), "norms", || {
+            guard_backend(|| engine.backend.norm_violations(&checkpoint, limits, &control))
+        })?;
+        if !violations.is_empty() {
+            return Err(Stop::Ended(Outcome::Rejected(violations)));
+        }
+    }
     let digest = stopwatch.time(Some(uid), "digest", || digest_model(&directory));
     let digest = digest.map_err(|error| failed(reason(&error)))?;
     evaluation.model_sha256 = Some(digest.model_sha256);
@@ -230,10 +240,7 @@ impl Contest<'_> {
         stopwatch: &mut Stopwatch,
     ) -> Result<Vec<TaskAnswers>, ModelFault> {
         let Contest { engine, competition, .. } = *self;
-        let observer = Arc::clone(&engine.observer);
-        let mut control = RunControl::default()
-            .with_cancellation(Arc::clone(&engine.cancelled))
-            .with_progress(Arc::new(move |progress| observer.hear(&Event::Progress(progress))));
+        let mut control = RunControl::default().with_cancellation(Arc::clone(&engine.cancelled));
         if let Some(seconds) = competition.evaluation.time_limit_seconds {
             let limit = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_TIME_LIMIT);
             control = control.with_time_limit(limit.min(LONGEST_TIME_LIMIT));
@@ -244,7 +251,9 @@ impl Contest<'_> {
                 engine.backend.load(checkpoint, constraints, Arc::clone(tokenizer), &control)
             })
         })?;
-        stopwatch.time(Some(*uid), "run", || question(model.as_mut(), tasks, &control))
+        let names = tasks.iter().map(|task| task.name);
+        let meter = TaskMeter::new(Arc::clone(&engine.observer), names);
+        stopwatch.time(Some(*uid), "run", || question(model.as_mut(), tasks, &control, &meter))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use evaltasks_core::backend::{Backend, BackendError, Model, Progress, RunControl, Tokenizer};
 use evaltasks_core::competition::TaskReference;
 use evaltasks_core::host::{Host, Ragged};
-use evaltasks_core::model::{Checkpoint, ModelConstraints};
+use evaltasks_core::model::{Checkpoint, ModelConstraints, NormLimits, Violation};
 use evaltasks_core::source::SourceError;
 use evaltasks_core::task::{
     Answer, Ask, Info, Measure, Metric, Operation, Plan, Request, Response, Source, Span, Step,
@@ -98,6 +98,22 @@ impl Backend for FakeBackend {
         })
     }
 
+    fn norm_violations(
+        &self,
+        checkpoint: &Checkpoint,
+        limits: &NormLimits,
+        _control: &RunControl,
+    ) -> Result<Vec<Violation>, BackendError> {
+        // The loss stands in for the one norm.
+        let norm = FakeModel::read(&checkpoint.directory)?.loss;
+        let violation = Violation {
+            what: "norm".to_owned(),
+            found: norm.to_string(),
+            allowed: limits.hard.to_string(),
+        };
+        Ok((norm > limits.hard).then_some(violation).into_iter().collect())
+    }
+
     fn load(
         &self,
         checkpoint: &Checkpoint,
@@ -129,8 +145,9 @@ impl Model for FakeModel {
         if self.fault == Fault::PanicsInRun {
             panic!("run went wrong");
         }
-        let total_tokens = operations.len() as u64;
-        control.report(Progress { done_tokens: total_tokens, total_tokens });
+        for operation in 0..operations.len() {
+            control.report(Progress { operation, done_tokens: 1, total_tokens: 1 });
+        }
         let mut answers: Vec<Answer> = operations
             .iter()
             .map(|operation| {

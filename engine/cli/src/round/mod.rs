@@ -15,6 +15,7 @@ mod evaluate;
 #[cfg(test)]
 mod fake;
 mod guard;
+mod meter;
 mod prepare;
 mod questions;
 mod replay;
@@ -29,7 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use evaltasks_core::backend::{Backend, Progress, Tokenizer};
+use evaltasks_core::backend::{Backend, Tokenizer};
 use evaltasks_core::competition::{Competition, Location, Submission, Subnet, TaskReference};
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::{RunResult, RunTiming, SampleRecord};
@@ -73,6 +74,18 @@ pub trait Observer: Send + Sync {
     fn hear(&self, event: &Event);
 }
 
+/// How far a model is with one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskProgress<'a> {
+    /// Name of the task.
+    pub task: &'a str,
+    /// Tokens computed so far.
+    pub done_tokens: u64,
+    /// Tokens that are known to be wanted, at most; further questions add to
+    /// them.
+    pub total_tokens: u64,
+}
+
 /// What happens in a round.
 pub enum Event<'a> {
     /// A competition begins.
@@ -92,8 +105,8 @@ pub enum Event<'a> {
         /// Whose.
         submission: &'a Submission,
     },
-    /// How far the submission's model is.
-    Progress(Progress),
+    /// How far the submission's model is with one task.
+    Progress(TaskProgress<'a>),
     /// A submission's turn is over.
     Evaluated {
         /// What became of it.

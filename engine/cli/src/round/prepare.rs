@@ -112,7 +112,7 @@ impl DrawnTask<'_> {
             info: &self.info,
             task: self.task.as_ref(),
             config: &self.rules.config,
-            host: Box::new(host),
+            host,
             rows,
         })
     }

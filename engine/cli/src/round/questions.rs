@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use evaltasks_core::backend::{BackendError, Model, RunControl};
-use evaltasks_core::host::Host;
 use evaltasks_core::results::SampleRecord;
+use evaltasks_core::round_host::RoundHost;
 use evaltasks_core::task::{
     Ask, Info, Measure, Operation, Request, Response, Step, Task, TaskError,
 };
 
 use super::bounds::{check_answer, check_step};
 use super::guard::{guard_backend, guard_task};
+use super::meter::TaskMeter;
 
 /// A task whose rows stand ready to be put to any model.
 pub struct ReadyTask<'a> {
@@ -23,8 +24,8 @@ pub struct ReadyTask<'a> {
     pub task: &'a dyn Task,
     /// Its configuration, as JSON.
     pub config: &'a str,
-    /// What it may see while it scores.
-    pub host: Box<dyn Host + 'a>,
+    /// What it saw when it built its rows; each model is scored with a fork.
+    pub host: RoundHost,
     /// The first step of every row.
     pub rows: Vec<FirstStep>,
 }
@@ -164,15 +165,19 @@ pub fn question(
     model: &mut dyn Model,
     tasks: &[ReadyTask],
     control: &RunControl,
+    meter: &Arc<TaskMeter>,
 ) -> Result<Vec<TaskAnswers>, ModelFault> {
+    let hosts: Vec<RoundHost> = tasks.iter().map(|task| task.host.fork()).collect();
     let (mut answers, mut open) = first_round(tasks);
     while !open.is_empty() {
-        let responses = run(model, &open, control)?;
+        let task_of = |waiting: &Open| vec![waiting.task; waiting.asked.requests.len()];
+        let listened = meter.listen(control, open.iter().flat_map(task_of).collect());
+        let responses = run(model, &open, &listened)?;
         let mut next = Vec::new();
         for (waiting, responses) in open.into_iter().zip(responses) {
             let Open { task: index, row, round, asked } = waiting;
             let (task, answers) = (&tasks[index], &mut answers[index]);
-            let step = score(task, &asked, round, &responses);
+            let step = score(task, &hosts[index], &asked, round, &responses);
             let record = &mut answers.rows[row];
             record.exchanges.push(Exchange { asked, responses });
             match step {
@@ -243,11 +248,11 @@ fn run(
 
 fn score(
     task: &ReadyTask,
+    host: &RoundHost,
     asked: &Ask,
     round: u32,
     responses: &[Response],
 ) -> Result<Step, TaskError> {
-    let host = task.host.as_ref();
     let step = guard_task(|| task.task.score(host, task.config, &asked.state, responses))?;
     check_step(task.info, round + 1, &step).map_err(TaskError::Internal)?;
     Ok(step)

@@ -55,7 +55,10 @@ impl Observer for Heard {
             }
             Event::Preparing { task } => format!("prepare {task}"),
             Event::Evaluating { submission } => format!("evaluate {}", submission.name),
-            Event::Progress(progress) => format!("{} tokens", progress.total_tokens),
+            Event::Progress(progress) => format!(
+                "{}: {} of {} tokens",
+                progress.task, progress.done_tokens, progress.total_tokens
+            ),
             Event::Evaluated { evaluation } => format!("loss {:?}", evaluation.loss()),
             Event::Log { task, level, message } => format!("{task} {level} {message}"),
         };
@@ -174,16 +177,20 @@ fn the_best_wins_a_copy_gets_nothing_and_a_misfit_is_rejected() {
     main: 6 submissions
     prepare a
     evaluate weak
-    2 tokens
+    a: 1 of 1 tokens
+    a: 2 of 2 tokens
     loss Some(3.035)
     evaluate strong
-    2 tokens
+    a: 1 of 1 tokens
+    a: 2 of 2 tokens
     loss Some(2.035)
     evaluate close
-    2 tokens
+    a: 1 of 1 tokens
+    a: 2 of 2 tokens
     loss Some(2.034)
     evaluate weaker
-    2 tokens
+    a: 1 of 1 tokens
+    a: 2 of 2 tokens
     loss Some(2.535)
     evaluate copycat
     loss None
@@ -242,6 +249,18 @@ fn a_fault_costs_one_model_and_says_why() {
     - empty - 0.000 0.000 failed to use [folder]/empty as a model: the directory has no files
     - absent - 0.000 0.000 failed to read [folder]/absent: No such file or directory (os error 2)
     ");
+}
+
+#[test]
+fn norms_over_the_limits_are_a_rejection() {
+    let scene = Scene::new(&[("tame", 2.0, Fault::None), ("wild", 4.0, Fault::None)]);
+    let norms = "norms: {soft: 3, soft_fraction: 0.5, hard: 3}\n      tokenizer";
+    let rules = competition(ONE_TASK, "").replacen("tokenizer", norms, 1);
+    insta::assert_snapshot!(leaderboard(&scene.run(&rules)), @r"
+    1 tame 2.035 1.000 1.000 Scored
+    - wild - 0.000 0.000 norm: found 4, allowed 3
+    ");
+    assert_eq!(scene.backend.loads.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
@@ -24,6 +25,14 @@ impl Seconds {
     /// The time in seconds.
     pub fn get(self) -> f64 {
         self.milliseconds as f64 / 1000.0
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        BYTES.parse(text).map(Bytes).ok_or_else(|| format!("expected {}", BYTES.words))
     }
 }
 

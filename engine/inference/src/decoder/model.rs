@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use evaltasks_core::backend::{Progress, RunControl};
+use evaltasks_core::backend::RunControl;
 
 use super::forward::{self, Caches, Chunk, Context, Workspaces};
 use super::layers::{Frame, Layer};
@@ -13,6 +13,7 @@ use super::ops::{OpResult, Ops};
 use super::rotary::RotaryTable;
 use crate::config::{DecoderConfig, Position};
 use crate::kernels::head::TokenLogprob;
+use crate::score::meter::Meter;
 use crate::score::plan::ChunkPlan;
 
 /// Where layers come from.
@@ -95,10 +96,9 @@ impl<O: Ops> Decoder<O> {
         control: &RunControl,
     ) -> OpResult<Vec<Vec<TokenLogprob>>> {
         let context = self.context(control);
-        let total_tokens = plans.iter().map(|plan| plan.tokens() as u64).sum();
+        let mut meter = Meter::new(plans.iter().flat_map(|plan| plan.work.clone()), control);
         match &self.layers {
             Layers::Resident(layers) => {
-                let mut done_tokens = 0;
                 let mut caches = Vec::new();
                 plans
                     .iter()
@@ -108,21 +108,16 @@ impl<O: Ops> Decoder<O> {
                             let caches = &mut caches[..plan.sequences.len()];
                             let kind = Caches::Fresh;
                             forward::advance(&context, index, layer, &mut chunk, caches, kind)?;
+                            meter.advance(plan, index, layers.len());
                         }
-                        let result = self.finish(&context, plan, &mut chunk);
-                        done_tokens += plan.tokens() as u64;
-                        control.report(Progress { done_tokens, total_tokens });
-                        result
+                        self.finish(&context, plan, &mut chunk)
                     })
                     .collect()
             }
             Layers::Streamed(read) => {
                 let mut result = Vec::with_capacity(plans.len());
-                let mut done_tokens = 0;
                 for group in self.groups(plans) {
-                    result.extend(self.stream(&context, group, read)?);
-                    done_tokens += group.iter().map(|plan| plan.tokens() as u64).sum::<u64>();
-                    control.report(Progress { done_tokens, total_tokens });
+                    result.extend(self.stream(&context, group, read, &mut meter)?);
                 }
                 Ok(result)
             }
@@ -153,6 +148,7 @@ impl<O: Ops> Decoder<O> {
         context: &Context<'_, O>,
         plans: &[ChunkPlan],
         read: &(dyn Fn(usize) -> OpResult<Layer<O>> + Send),
+        meter: &mut Meter<'_>,
     ) -> OpResult<Vec<Vec<TokenLogprob>>> {
         let mut caches = Vec::new();
         let mut chunks = Vec::with_capacity(plans.len());
@@ -166,6 +162,7 @@ impl<O: Ops> Decoder<O> {
                 let caches = &mut caches[..plan.sequences.len()];
                 forward::advance(context, index, &layer, chunk, caches, Caches::Fresh)?;
                 chunk.release_buffers();
+                meter.advance(plan, index, self.config.layers.len());
             }
         }
         let finished = chunks.iter_mut().zip(plans);

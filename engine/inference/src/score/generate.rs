@@ -12,14 +12,37 @@ use crate::decoder::forward::{Sequence, attention_shape};
 use crate::decoder::model::Decoder;
 use crate::decoder::ops::{OpResult, Ops};
 use crate::error::InferenceError;
+use crate::score::meter::Meter;
 
 /// Texts that are generated at once.
 const MAX_BATCH: usize = 32;
 /// Samples of one prompt.
 const MAX_SAMPLES: u32 = 256;
 
+/// A request whose prompt is tokens.
+pub struct Prompted<'a> {
+    /// Index of the request's operation.
+    pub operation: usize,
+    /// What is asked for.
+    pub request: &'a Generate,
+    /// Not empty.
+    pub prompt: Vec<u32>,
+}
+
+impl Prompted<'_> {
+    fn samples(&self) -> u32 {
+        self.request.samples.clamp(1, MAX_SAMPLES)
+    }
+
+    /// The tokens of all samples, prompts included, if none ends early.
+    fn most_tokens(&self) -> u64 {
+        u64::from(self.samples()) * (self.prompt.len() as u64 + u64::from(self.request.max_tokens))
+    }
+}
+
 /// One text in the making.
 struct Stream<'a> {
+    operation: usize,
     request: &'a Generate,
     prompt: &'a [u32],
     tokens: Vec<u32>,
@@ -33,31 +56,33 @@ struct Stream<'a> {
 pub fn run<O: Ops>(
     decoder: &Decoder<O>,
     settings: &Settings<'_>,
-    requests: &[(&Generate, &[u32])],
+    requests: &[&Prompted<'_>],
     control: &RunControl,
 ) -> OpResult<VecDeque<Vec<Text>>> {
     let mut streams: Vec<Stream<'_>> = requests
         .iter()
-        .flat_map(|&(request, prompt)| {
-            (0..request.samples.clamp(1, MAX_SAMPLES)).map(move |sample| Stream {
-                request,
-                prompt,
+        .flat_map(|prompted| {
+            (0..prompted.samples()).map(move |sample| Stream {
+                operation: prompted.operation,
+                request: prompted.request,
+                prompt: &prompted.prompt,
                 tokens: Vec::new(),
-                key: key(settings.seed, prompt, sample),
+                key: key(settings.seed, &prompted.prompt, sample),
                 finish: None,
                 text: String::new(),
             })
         })
         .collect();
+    let totals = requests.iter().map(|prompted| (prompted.operation, prompted.most_tokens()));
+    let mut meter = Meter::new(totals, control);
     for batch in streams.chunks_mut(MAX_BATCH) {
-        run_batch(decoder, settings, batch, control)?;
+        run_batch(decoder, settings, batch, control, &mut meter)?;
     }
     let mut streams = streams.into_iter();
     Ok(requests
         .iter()
-        .map(|(request, _)| {
-            let samples = request.samples.clamp(1, MAX_SAMPLES) as usize;
-            streams.by_ref().take(samples).map(Stream::finish).collect()
+        .map(|prompted| {
+            streams.by_ref().take(prompted.samples() as usize).map(Stream::finish).collect()
         })
         .collect())
 }
@@ -67,6 +92,7 @@ fn run_batch<O: Ops>(
     settings: &Settings<'_>,
     batch: &mut [Stream<'_>],
     control: &RunControl,
+    meter: &mut Meter<'_>,
 ) -> OpResult {
     let mut caches: Vec<Vec<O::Cache>> = (0..decoder.config.layers.len())
         .map(|layer| {
@@ -84,6 +110,12 @@ fn run_batch<O: Ops>(
             {
                 stream.finish = Some("length");
             }
+            if stream.finish.is_some() {
+                // What a text that ends early does not use counts as done.
+                let left = stream.request.max_tokens as usize - stream.tokens.len();
+                let prompt = if stream.tokens.is_empty() { stream.prompt.len() } else { 0 };
+                meter.add(stream.operation, (prompt + left) as u64);
+            }
             stream.finish.is_none()
         });
         if active.is_empty() {
@@ -96,6 +128,8 @@ fn run_batch<O: Ops>(
         })?;
         for (&index, mut logits) in active.iter().zip(logits) {
             let stream = &mut batch[index];
+            let prompt = if stream.tokens.is_empty() { stream.prompt.len() } else { 0 };
+            meter.add(stream.operation, prompt as u64 + 1);
             if stream.tokens.len() < stream.request.min_tokens as usize {
                 for &end in &ends {
                     if let Some(logit) = logits.get_mut(end as usize) {

@@ -5,15 +5,17 @@
 
 pub mod encode;
 pub mod generate;
+pub mod meter;
 pub mod plan;
 
 use std::ops::Range;
 
 use evaltasks_core::backend::{RunControl, Tokenizer};
 use evaltasks_core::limits;
-use evaltasks_core::task::{Answer, Generate, Operation, Span};
+use evaltasks_core::task::{Answer, Operation, Span};
 
 use self::encode::{Encoder, Item, SpanPlan};
+use self::generate::Prompted;
 use self::plan::Family;
 use crate::decoder::model::Decoder;
 use crate::decoder::ops::{OpResult, Ops};
@@ -33,7 +35,7 @@ pub struct Settings<'a> {
 enum Plan<'a> {
     /// Spans, each over some items, and whether each token is wanted.
     Spans(Vec<(Range<usize>, u64)>, bool),
-    Generate(&'a Generate, Vec<u32>),
+    Generate(Prompted<'a>),
     Failed(String),
 }
 
@@ -59,13 +61,14 @@ pub fn answer<O: Ops>(
     let mut families = Vec::new();
     let plans: Vec<Plan<'_>> = operations
         .iter()
+        .enumerate()
         .map(|operation| plan_operation(operation, &encoder, &mut items, &mut families))
         .collect();
     let logprobs = score_items(decoder, &items, &families, control)?;
     let mut texts = generate::run(decoder, settings, &generation_prompts(&plans), control)?;
     let answers = plans.into_iter().map(|plan| match plan {
         Plan::Failed(reason) => Answer::Failed(reason),
-        Plan::Generate(..) => match texts.pop_front() {
+        Plan::Generate(_) => match texts.pop_front() {
             Some(texts) => Answer::Texts(texts),
             None => Answer::Failed("generation gave nothing".to_owned()),
         },
@@ -80,12 +83,12 @@ pub fn answer<O: Ops>(
 }
 
 fn plan_operation<'a>(
-    operation: &'a Operation,
+    (index, operation): (usize, &&'a Operation),
     encoder: &Encoder<'_>,
     items: &mut Vec<Item>,
-    families: &mut Vec<Range<usize>>,
+    families: &mut Vec<(usize, Range<usize>)>,
 ) -> Plan<'a> {
-    let (spans, per_token) = match operation {
+    let (spans, per_token) = match *operation {
         Operation::Loglikelihood(request) => (encoder.loglikelihood(request), request.per_token),
         Operation::LoglikelihoodRolling(part) => {
             (encoder.rolling(part).map(|span| vec![span]), false)
@@ -100,7 +103,7 @@ fn plan_operation<'a>(
                 ));
             }
             return match encoder.generation_prompt(&request.prompt, request.max_tokens as usize) {
-                Ok(prompt) => Plan::Generate(request, prompt),
+                Ok(prompt) => Plan::Generate(Prompted { operation: index, request, prompt }),
                 Err(reason) => Plan::Failed(reason),
             };
         }
@@ -120,7 +123,7 @@ fn plan_operation<'a>(
                     (start..items.len(), bytes)
                 })
                 .collect();
-            families.push(first..items.len());
+            families.push((index, first..items.len()));
             Plan::Spans(ranges, per_token)
         }
     }
@@ -130,11 +133,14 @@ fn plan_operation<'a>(
 fn score_items<O: Ops>(
     decoder: &Decoder<O>,
     items: &[Item],
-    families: &[Range<usize>],
+    families: &[(usize, Range<usize>)],
     control: &RunControl,
 ) -> OpResult<Vec<Vec<TokenLogprob>>> {
-    let families =
-        families.iter().map(|range| Family { first: range.start, items: &items[range.clone()] });
+    let families = families.iter().map(|(operation, range)| Family {
+        operation: *operation,
+        first: range.start,
+        items: &items[range.clone()],
+    });
     let same = |a, b| decoder.same_angles(a, b);
     let plans = plan::chunks(families, same, |length| decoder.rotary(length));
     let found = decoder.token_logprobs(&plans, control)?;
@@ -164,11 +170,11 @@ fn span(items: &[Vec<TokenLogprob>], bytes: u64, per_token: bool) -> Span {
     }
 }
 
-fn generation_prompts<'a>(plans: &'a [Plan<'a>]) -> Vec<(&'a Generate, &'a [u32])> {
+fn generation_prompts<'a>(plans: &'a [Plan<'a>]) -> Vec<&'a Prompted<'a>> {
     plans
         .iter()
         .filter_map(|plan| match plan {
-            Plan::Generate(request, prompt) => Some((*request, prompt.as_slice())),
+            Plan::Generate(prompted) => Some(prompted),
             _ => None,
         })
         .collect()

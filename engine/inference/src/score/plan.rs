@@ -20,6 +20,8 @@ pub struct ChunkPlan {
     pub targets: Vec<Target>,
     /// Item and place within it, for every target.
     pub places: Vec<(usize, usize)>,
+    /// Tokens that are computed, by operation.
+    pub work: Vec<(usize, u64)>,
 }
 
 impl ChunkPlan {
@@ -31,6 +33,8 @@ impl ChunkPlan {
 
 /// Items of one request, by index, that may share their beginning.
 pub struct Family<'a> {
+    /// Index of the request's operation.
+    pub operation: usize,
     /// Index of the first item.
     pub first: usize,
     /// The items.
@@ -52,9 +56,9 @@ pub fn chunks<'a>(
         let groups = if lengths.all(|length| same_angles(first_length, length)) {
             vec![family]
         } else {
-            let first = family.first;
-            let each = family.items.chunks(1).enumerate();
-            each.map(|(offset, items)| Family { first: first + offset, items }).collect()
+            let Family { operation, first, items } = family;
+            let each = items.chunks(1).zip(first..);
+            each.map(|(items, first)| Family { operation, first, items }).collect()
         };
         for group in groups {
             let shared = shared_tokens(group.items);
@@ -90,6 +94,7 @@ struct Builder {
     branches: Vec<Sequence>,
     /// Targets whose sequence is a root, and those whose sequence is a branch.
     targets: Vec<(bool, Target, (usize, usize))>,
+    work: Vec<(usize, u64)>,
     tokens: usize,
 }
 
@@ -100,6 +105,7 @@ impl Builder {
         shared: usize,
         rotary: &impl Fn(usize) -> Option<Arc<RotaryTable>>,
     ) {
+        let before = self.tokens;
         let length = family.items.iter().map(|item| item.inputs.len()).max().unwrap_or(0);
         let angles = rotary(length);
         let root = (shared > 0).then(|| {
@@ -133,6 +139,7 @@ impl Builder {
                 self.targets.push((is_root, target, (family.first + offset, place)));
             }
         }
+        self.work.push((family.operation, (self.tokens - before) as u64));
     }
 
     fn push_root(&mut self, tokens: Vec<u32>, rotary: Option<Arc<RotaryTable>>) -> usize {
@@ -153,6 +160,6 @@ impl Builder {
                 (Target { sequence, ..target }, place)
             })
             .unzip();
-        ChunkPlan { sequences, targets, places }
+        ChunkPlan { sequences, targets, places, work: self.work }
     }
 }
