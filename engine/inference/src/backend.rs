@@ -15,6 +15,7 @@ use crate::decoder::ops::Ops;
 use crate::device::DeviceChoice;
 use crate::error::InferenceError;
 use crate::inspect;
+use crate::memory::MemoryLimit;
 use crate::score::{self, Settings};
 
 /// What the operator chooses.
@@ -24,9 +25,9 @@ pub struct BackendOptions {
     pub device: DeviceChoice,
     /// Threads of the processor.
     pub threads: usize,
-    /// Memory that a model may take, in bytes; layers that do not fit are
-    /// read one at a time. None for what the machine has free.
-    pub memory_bytes: Option<u64>,
+    /// Memory that a model may take; layers that do not fit are read one at a
+    /// time.
+    pub memory: MemoryLimit,
 }
 
 /// Runs models by the decoder of this crate: on the processor with its own
@@ -85,10 +86,10 @@ impl Backend for CandleBackend {
     ) -> Result<Box<dyn Model>, BackendError> {
         control.check()?;
         let files = Arc::new(CheckpointFiles::open(&checkpoint.directory)?);
-        let memory = self.options.memory_bytes;
+        let memory = self.options.memory;
         match &self.runner {
-            Runner::Cpu(ops) => open(ops, files, constraints, tokenizer, memory),
-            Runner::Candle(ops) => open(ops, files, constraints, tokenizer, memory),
+            Runner::Cpu(ops) => open(ops, files, constraints, tokenizer, memory, control),
+            Runner::Candle(ops) => open(ops, files, constraints, tokenizer, memory, control),
         }
     }
 }
@@ -98,9 +99,10 @@ fn open<O: Ops + 'static>(
     files: Arc<CheckpointFiles>,
     constraints: &ModelConstraints,
     tokenizer: Arc<dyn Tokenizer>,
-    memory_bytes: Option<u64>,
+    memory: MemoryLimit,
+    control: &RunControl,
 ) -> Result<Box<dyn Model>, BackendError> {
-    let decoder = layers::load(ops, files, memory_bytes)?;
+    let decoder = layers::load(ops, files, memory, control)?;
     let max_length = match constraints.sequence_length {
         0 => decoder.config.max_positions,
         length => decoder.config.max_positions.min(length as usize),

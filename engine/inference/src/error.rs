@@ -59,6 +59,13 @@ pub enum InferenceError {
         /// What may be used.
         available_bytes: u64,
     },
+    /// Hidden states could not be put into a file, or taken from it.
+    #[error("keep hidden states in a temporary file")]
+    Spill {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The run was ended from outside.
     #[error(transparent)]
     Stopped(BackendError),
@@ -97,7 +104,9 @@ impl From<InferenceError> for BackendError {
             source = cause.source();
         }
         match error {
-            InferenceError::Device { .. } => BackendError::Engine(text),
+            InferenceError::Device { .. } | InferenceError::Spill { .. } => {
+                BackendError::Engine(text)
+            }
             InferenceError::NotFinite { place } => BackendError::NotFinite { place },
             InferenceError::Memory { needed_bytes, available_bytes } => {
                 BackendError::Memory { needed_bytes, available_bytes }

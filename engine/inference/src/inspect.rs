@@ -91,7 +91,8 @@ pub fn norm_violations(
     let mut over_soft = 0_u32;
     let mut over_hard = 0_u32;
     let mut largest = (0.0, "");
-    for (name, header) in files.tensors().iter().filter(|(_, header)| header.shape.len() == 2) {
+    let all = files.tensors().iter().filter(|(_, header)| header.shape.len() == 2);
+    for (name, _) in all {
         control.check().map_err(InferenceError::Stopped)?;
         let mut squares = 0.0_f64;
         for_each_f32(name, &files.tensor(name)?, |number| {

@@ -21,4 +21,5 @@ mod weights;
 pub use backend::{BackendOptions, CandleBackend};
 pub use device::DeviceChoice;
 pub use error::InferenceError;
+pub use memory::MemoryLimit;
 pub use tokenizer::HuggingFaceTokenizer;

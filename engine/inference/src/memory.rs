@@ -3,13 +3,33 @@
 use crate::checkpoint::CheckpointFiles;
 use crate::config::DecoderConfig;
 use crate::config::tensors::{LayerTensors, TensorPlan};
+use crate::decoder::forward::MAX_TILE_ROWS;
 use crate::error::InferenceError;
+use crate::kernels::rows::padded;
+use crate::score::plan::{CHUNK_TOKENS, ChunkSize};
 
-/// What a run takes beside weights and streamed activations: code, buffers of
-/// the threads, one chunk of sequences, requests and answers.
-const WORKING_BYTES: u64 = 192 << 20;
+/// What a process takes beside the model: code, tokenizer, requests, answers.
+const PROCESS_BYTES: u64 = 96 << 20;
 /// Share of free memory that is used when the operator sets no limit.
 const FREE_SHARE: f64 = 0.8;
+/// The usual size of a chunk, for the estimate before a run is known.
+const USUAL_CHUNK: ChunkSize = ChunkSize { tokens: CHUNK_TOKENS, positions: CHUNK_TOKENS };
+
+/// How much memory a model may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// Most of what the machine has free.
+    #[default]
+    Free,
+    /// So many bytes, those of the process included.
+    Bytes(u64),
+    /// Layers are read one at a time even if all would fit, and hidden states
+    /// over so many bytes go to a file.
+    Streamed {
+        /// The bytes.
+        activation_bytes: u64,
+    },
+}
 
 /// How a model's layers are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +37,45 @@ pub enum Placement {
     /// All in memory.
     Resident,
     /// One at a time.
-    Streamed {
-        /// What remains for the hidden states of many sequences.
-        activation_bytes: usize,
-    },
+    Streamed,
+}
+
+/// What remains for a run once the weights have their place.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// None where it is not known.
+    limit_bytes: Option<u64>,
+    /// Process, weights, and the buffers of the threads.
+    held_bytes: u64,
+    token_bytes: u64,
+    position_bytes: u64,
+    /// Overrides what is left of the limit.
+    activation_bytes: Option<u64>,
+}
+
+impl Budget {
+    /// Bytes that hidden states may take which wait for the next layer, while
+    /// chunks of up to `largest` go through this one.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::Memory`] when not even the chunk fits.
+    pub fn activation_bytes(&self, largest: ChunkSize) -> Result<u64, InferenceError> {
+        if let Some(bytes) = self.activation_bytes {
+            return Ok(bytes);
+        }
+        let Some(limit) = self.limit_bytes else { return Ok(u64::MAX) };
+        let needed = self.needed(largest);
+        limit
+            .checked_sub(needed)
+            .ok_or(InferenceError::Memory { needed_bytes: needed, available_bytes: limit })
+    }
+
+    fn needed(&self, chunk: ChunkSize) -> u64 {
+        let tokens = self.token_bytes.saturating_mul(chunk.tokens as u64);
+        let positions = self.position_bytes.saturating_mul(chunk.positions as u64);
+        self.held_bytes.saturating_add(tokens).saturating_add(positions)
+    }
 }
 
 /// Decides where the layers go. Weights keep the type that they have in the
@@ -33,39 +88,70 @@ pub fn place(
     files: &CheckpointFiles,
     config: &DecoderConfig,
     plan: &TensorPlan,
-    memory_bytes: Option<u64>,
-) -> Result<Placement, InferenceError> {
-    let limit = memory_bytes.or_else(|| Some((free_bytes()? as f64 * FREE_SHARE) as u64));
-    let Some(limit) = limit else { return Ok(Placement::Resident) };
-    let weights: u64 = files.tensors().values().map(|tensor| tensor.range.len() as u64).sum();
-    if weights + WORKING_BYTES <= limit {
-        return Ok(Placement::Resident);
+    threads: usize,
+    limit: MemoryLimit,
+) -> Result<(Placement, Budget), InferenceError> {
+    let limit_bytes = match limit {
+        MemoryLimit::Free => free_bytes().map(|bytes| (bytes as f64 * FREE_SHARE) as u64),
+        MemoryLimit::Bytes(bytes) => Some(bytes),
+        MemoryLimit::Streamed { .. } => None,
+    };
+    let size = |names: &mut dyn Iterator<Item = &str>| -> u64 {
+        let headers = names.filter_map(|name| files.tensors().get(name));
+        headers.map(|header| header.range.len() as u64).sum()
+    };
+    let weights = size(&mut files.tensors().keys().map(String::as_str));
+    let layers = plan.layers.iter().map(|layer| size(&mut LayerTensors::names(layer)));
+    let in_layers: u64 = layers.clone().sum();
+    let largest_layer = layers.max().unwrap_or(0);
+    // While a layer is packed, its largest map is there twice.
+    let streamed_bytes = weights - in_layers + 2 * largest_layer;
+    let (query, key) = (config.heads * config.head_dim, config.kv_heads * padded(config.head_dim));
+    let budget = |weight_bytes| Budget {
+        limit_bytes,
+        held_bytes: PROCESS_BYTES + weight_bytes + thread_bytes(config) * threads as u64,
+        token_bytes: 4 * (padded(config.hidden_size) + query + 2 * key) as u64,
+        position_bytes: 4 * 2 * key as u64,
+        activation_bytes: match limit {
+            MemoryLimit::Streamed { activation_bytes } => Some(activation_bytes),
+            _ => None,
+        },
+    };
+    let resident = budget(weights);
+    let fits = resident.activation_bytes(USUAL_CHUNK).is_ok();
+    if fits && !matches!(limit, MemoryLimit::Streamed { .. }) {
+        return Ok((Placement::Resident, resident));
     }
-    let in_layers: u64 = plan
-        .layers
-        .iter()
-        .flat_map(LayerTensors::names)
-        .filter_map(|name| files.tensors().get(name))
-        .map(|tensor| tensor.range.len() as u64)
-        .sum();
-    let layer = in_layers / config.layers.len().max(1) as u64;
-    // While a layer is packed, its tensors are mapped too.
-    let least = weights - in_layers + 2 * layer + WORKING_BYTES;
-    let activations = limit.saturating_sub(least);
-    let one_chunk = 4096 * config.hidden_size as u64 * 4;
-    if activations < one_chunk {
-        return Err(InferenceError::Memory {
-            needed_bytes: least + one_chunk,
-            available_bytes: limit,
-        });
-    }
-    Ok(Placement::Streamed { activation_bytes: usize::try_from(activations).unwrap_or(usize::MAX) })
+    let streamed = budget(streamed_bytes);
+    streamed.activation_bytes(USUAL_CHUNK)?;
+    Ok((Placement::Streamed, streamed))
 }
 
-/// Memory that could be used now, where the system tells.
+/// Buffers of one thread: the matrices of a tile, its rows packed for a
+/// product, and a block of logits.
+fn thread_bytes(config: &DecoderConfig) -> u64 {
+    const LOGIT_COLUMNS: usize = 512;
+    let query = config.heads * config.head_dim;
+    let columns =
+        3 * config.hidden_size + 3 * query + 4 * padded(config.intermediate_size) + LOGIT_COLUMNS;
+    4 * (MAX_TILE_ROWS * columns) as u64
+}
+
+/// Memory that could be used now, where the system tells: what the machine
+/// has, and what the control group of a container leaves.
 fn free_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
+    let machine = kilobytes.saturating_mul(1024);
+    Some(machine.min(group_bytes().unwrap_or(u64::MAX)))
+}
+
+/// What version 2 of control groups leaves to this process.
+fn group_bytes() -> Option<u64> {
+    let number = |name: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }

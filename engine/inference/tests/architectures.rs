@@ -10,7 +10,7 @@ use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
 use evaltasks_core::host::Ragged;
 use evaltasks_core::model::ModelConstraints;
 use evaltasks_core::task::{Answer, Generate, Operation, Part, Prompt};
-use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice};
+use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice, MemoryLimit};
 use serde::Deserialize;
 
 /// Largest difference of a token's loss.
@@ -72,7 +72,11 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn backend(device: DeviceChoice, threads: usize) -> CandleBackend {
-    CandleBackend::new(BackendOptions { device, threads, memory_bytes: None }).unwrap()
+    backend_within(device, threads, MemoryLimit::Free)
+}
+
+fn backend_within(device: DeviceChoice, threads: usize, memory: MemoryLimit) -> CandleBackend {
+    CandleBackend::new(BackendOptions { device, threads, memory }).unwrap()
 }
 
 fn run(backend: &CandleBackend, directory: &Path, operations: &[Operation]) -> Vec<Answer> {
@@ -160,5 +164,23 @@ fn results_depend_on_neither_threads_nor_company() {
             let alone = run(&one_thread, &directory, std::slice::from_ref(operation));
             assert_eq!(alone[0], expected, "{}", directory.display());
         }
+    }
+}
+
+#[test]
+fn streamed_runs_give_the_same_bits() {
+    let streamed = MemoryLimit::Streamed { activation_bytes: 0 };
+    for (device, directory) in [DeviceChoice::Cpu, DeviceChoice::CandleCpu]
+        .into_iter()
+        .flat_map(|device| cases().into_iter().map(move |directory| (device, directory)))
+    {
+        let text = std::fs::read_to_string(directory.join("reference.json")).unwrap();
+        let reference: Reference = serde_json::from_str(&text).unwrap();
+        let mut operations: Vec<Operation> =
+            reference.input_ids.into_iter().map(Operation::TokenLoss).collect();
+        operations.push(greedy(&reference.greedy_prompt, 3));
+        let resident = run(&backend(device, 2), &directory, &operations);
+        let found = run(&backend_within(device, 1, streamed), &directory, &operations);
+        assert_eq!(found, resident, "{device} {}", directory.display());
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
 use evaltasks_core::model::ModelConstraints;
 use evaltasks_core::task::{Answer, Generate, Loglikelihood, Operation, Part, Prompt};
-use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer};
+use evaltasks_inference::{
+    BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, MemoryLimit,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -47,7 +49,8 @@ fn tokenizer() -> Arc<HuggingFaceTokenizer> {
 }
 
 fn answers(operations: &[Operation]) -> Vec<Answer> {
-    let options = BackendOptions { device: DeviceChoice::Cpu, threads: 2, memory_bytes: None };
+    let options =
+        BackendOptions { device: DeviceChoice::Cpu, threads: 2, memory: MemoryLimit::Free };
     let backend = CandleBackend::new(options).unwrap();
     let directory = root().join("competitions/demo/models").join(reference().model);
     let constraints = ModelConstraints::default();

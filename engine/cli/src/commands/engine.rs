@@ -11,7 +11,9 @@ use evaltasks_core::competition::TaskReference;
 use evaltasks_core::document::Bytes;
 use evaltasks_core::source::SourceError;
 use evaltasks_core::task::{Task, native_tasks};
-use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer};
+use evaltasks_inference::{
+    BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, MemoryLimit,
+};
 
 /// Where models run.
 #[derive(Args)]
@@ -36,8 +38,8 @@ impl EngineArguments {
             || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             NonZeroUsize::get,
         );
-        let memory_bytes = self.memory.map(|bytes| bytes.0);
-        let options = BackendOptions { device: self.device, threads, memory_bytes };
+        let memory = self.memory.map_or(MemoryLimit::Free, |bytes| MemoryLimit::Bytes(bytes.0));
+        let options = BackendOptions { device: self.device, threads, memory };
         CandleBackend::new(options).context("start inference")
     }
 }

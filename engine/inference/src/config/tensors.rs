@@ -35,6 +35,8 @@ pub struct TensorPlan {
 /// Tensors of one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerTensors {
+    /// What all its tensors' names begin with, such as `model.layers.3`.
+    pub name: String,
     /// Query, key and value.
     pub qkv: QkvTensors,
     /// Attention output, `[hidden, heads * head_dim]`.
@@ -312,6 +314,7 @@ impl<'a> Planner<'a> {
             false => Ok(None),
         };
         Ok(LayerTensors {
+            name: layer.trim_end_matches('.').to_owned(),
             qkv,
             out,
             mlp,

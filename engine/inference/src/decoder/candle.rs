@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use candle_core::{D, Device, Tensor};
 
-use super::ops::{OpResult, Ops, Span};
+use super::ops::{OpResult, Ops, Parked, Span};
 use crate::checkpoint::TensorData;
 use crate::config::alibi::key_bias;
 use crate::config::{Activation, Norm, NormKind, Pairing};
@@ -280,6 +280,17 @@ impl Ops for Candle {
             _ => (gate * linear.part(input, 1)?)?,
         });
         Ok(())
+    }
+
+    fn park(&self, matrix: TensorMatrix) -> OpResult<Parked> {
+        let tensor = matrix.get()?;
+        let (rows, columns) = tensor.dims2()?;
+        Ok(Parked { rows, columns, numbers: tensor.flatten_all()?.to_vec1()? })
+    }
+
+    fn unpark(&self, parked: Parked) -> OpResult<TensorMatrix> {
+        let Parked { rows, columns, numbers } = parked;
+        Ok(TensorMatrix(Some(Tensor::from_vec(numbers, (rows, columns), &self.device)?)))
     }
 
     fn all_finite(&self, matrix: &TensorMatrix) -> OpResult<bool> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::ops::{OpResult, Ops, Span};
+use super::ops::{OpResult, Ops, Parked, Span};
 use crate::checkpoint::{Dtype, TensorData};
 use crate::config::{Activation, Norm, Pairing};
 use crate::error::InferenceError;
@@ -382,6 +382,14 @@ impl Ops for Cpu {
             rows::activate(self.level, activation, values, up, out.row_mut(row));
         }
         Ok(())
+    }
+
+    fn park(&self, matrix: Matrix) -> OpResult<Parked> {
+        Ok(Parked { rows: matrix.rows, columns: matrix.stride, numbers: matrix.data })
+    }
+
+    fn unpark(&self, parked: Parked) -> OpResult<Matrix> {
+        Ok(Matrix { rows: parked.rows, stride: parked.columns, data: parked.numbers })
     }
 
     fn all_finite(&self, matrix: &Matrix) -> OpResult<bool> {

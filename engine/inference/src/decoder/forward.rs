@@ -8,6 +8,7 @@ use evaltasks_core::backend::RunControl;
 use super::layers::{Frame, Layer};
 use super::ops::{OpResult, Ops, Span};
 use super::rotary::RotaryTable;
+use super::spill::{Place, Spill, Waiting};
 use crate::config::{DecoderConfig, Position, QkNorm, Residual};
 use crate::error::InferenceError;
 use crate::kernels::attention::AttentionShape;
@@ -15,7 +16,7 @@ use crate::kernels::head::TokenLogprob;
 
 /// Rows that go through a layer together: as many as keep the activations of
 /// one tile in the second-level cache.
-const MAX_TILE_ROWS: usize = 192;
+pub const MAX_TILE_ROWS: usize = 192;
 
 /// Tokens that are computed one after the other.
 #[derive(Clone, Debug)]
@@ -38,11 +39,33 @@ pub struct Chunk<O: Ops> {
 }
 
 impl<O: Ops> Chunk<O> {
-    /// Drops what is computed anew in every layer.
-    pub fn release_buffers(&mut self) {
-        for tile in &mut self.tiles {
+    /// Drops what is computed anew in every layer, and puts the hidden states
+    /// away until the next one: each into its place, which is reserved when
+    /// `places` has none yet.
+    pub fn park(
+        &mut self,
+        ops: &O,
+        spill: &mut Spill,
+        places: &mut Vec<Place>,
+    ) -> OpResult<Vec<Waiting>> {
+        let mut waiting = Vec::with_capacity(self.tiles.len());
+        for (index, tile) in self.tiles.iter_mut().enumerate() {
             tile.qkv = O::Matrix::default();
+            let parked = ops.park(std::mem::take(&mut tile.hidden))?;
+            if places.len() == index {
+                places.push(spill.reserve((parked.numbers.len() * size_of::<f32>()) as u64));
+            }
+            waiting.push(spill.put(parked, places[index])?);
         }
+        Ok(waiting)
+    }
+
+    /// Brings the hidden states back.
+    pub fn unpark(&mut self, ops: &O, spill: &mut Spill, waiting: Vec<Waiting>) -> OpResult {
+        for (tile, waiting) in self.tiles.iter_mut().zip(waiting) {
+            tile.hidden = ops.unpark(spill.take(waiting)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -216,7 +239,7 @@ pub enum Caches {
 ///
 /// # Errors
 ///
-/// [`InferenceError::NotFinite`] with the layer's number, and
+/// [`InferenceError::NotFinite`] with the layer's name, and
 /// [`InferenceError::Stopped`].
 pub fn advance<O: Ops>(
     context: &Context<'_, O>,
@@ -230,7 +253,7 @@ pub fn advance<O: Ops>(
     let Chunk { sequences, tiles } = chunk;
     context.ops.for_each(tiles, |tile| {
         context.control.check().map_err(InferenceError::Stopped)?;
-        context.workspaces.with(|work| attention_inputs(context, index, layer, tile, work))
+        context.workspaces.with(|work| attention_inputs(context, layer, tile, work))
     })?;
     fill_caches(context, &shape, layer, sequences, tiles, caches, kind)?;
     let caches = &*caches;
@@ -247,22 +270,21 @@ pub fn advance<O: Ops>(
                 &mut work.scratch,
             )?;
             finish_block(context, layer, tile, work)?;
-            finite(context, index, &tile.hidden)
+            finite(context, layer, &tile.hidden)
         })
     })
 }
 
-fn finite<O: Ops>(context: &Context<'_, O>, layer: usize, matrix: &O::Matrix) -> OpResult {
+fn finite<O: Ops>(context: &Context<'_, O>, layer: &Layer<O>, matrix: &O::Matrix) -> OpResult {
     if context.ops.all_finite(matrix)? {
         return Ok(());
     }
-    Err(InferenceError::NotFinite { place: format!("layer {layer}") })
+    Err(InferenceError::NotFinite { place: layer.name.clone() })
 }
 
 /// Queries, keys and values of a tile, normed and rotated.
 fn attention_inputs<O: Ops>(
     context: &Context<'_, O>,
-    index: usize,
     layer: &Layer<O>,
     tile: &mut Tile<O>,
     work: &mut Workspace<O>,
@@ -292,7 +314,7 @@ fn attention_inputs<O: Ops>(
             ops.rotate(pairing, &tile.spans, &layer.qkv, part, dim, &mut tile.qkv)?;
         }
     }
-    finite(context, index, &tile.qkv)
+    finite(context, layer, &tile.qkv)
 }
 
 /// Puts the keys and values of all rows into their sequences' caches. Those

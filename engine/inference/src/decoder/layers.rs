@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use evaltasks_core::backend::RunControl;
+
 use super::model::{Decoder, Layers};
 use super::ops::{OpResult, Ops};
 use crate::checkpoint::{CheckpointFiles, TensorData};
@@ -12,7 +14,7 @@ use crate::config::tensors::{
 use crate::config::{DecoderConfig, resolve};
 use crate::error::InferenceError;
 use crate::inspect;
-use crate::memory::{self, Placement};
+use crate::memory::{self, MemoryLimit, Placement};
 use crate::weights::{LinearView, Part, to_f32};
 
 /// Weights outside the layers.
@@ -32,6 +34,8 @@ pub struct Frame<O: Ops> {
 /// Weights of one layer. Every architecture's queries, keys and values are
 /// parts 0, 1 and 2 of one linear map, gate and up parts 0 and 1 of another.
 pub struct Layer<O: Ops> {
+    /// In the checkpoint, such as `model.layers.3`.
+    pub name: String,
     /// Norm before attention.
     pub attention_in: Option<O::NormWeights>,
     /// Norm after attention.
@@ -55,7 +59,7 @@ pub struct Layer<O: Ops> {
 }
 
 /// Makes a checkpoint ready on a device, whole or, when it does not fit into
-/// `memory_bytes`, to be read layer by layer.
+/// the memory, to be read layer by layer.
 ///
 /// # Errors
 ///
@@ -64,30 +68,31 @@ pub struct Layer<O: Ops> {
 pub fn load<O: Ops + 'static>(
     ops: &Arc<O>,
     files: Arc<CheckpointFiles>,
-    memory_bytes: Option<u64>,
+    limit: MemoryLimit,
+    control: &RunControl,
 ) -> Result<Decoder<O>, InferenceError> {
     let (config, spec) = resolve(&files.config)?;
     let plan = inspect::plan(&files, &config, spec)?;
-    let placement = memory::place(&files, &config, &plan, memory_bytes)?;
+    let (placement, budget) = memory::place(&files, &config, &plan, ops.threads(), limit)?;
     let loader = Loader { ops: ops.clone(), files, config: config.clone() };
     let frame = loader.frame(&plan)?;
-    let (layers, activation_bytes) = match placement {
+    let layers = match placement {
         Placement::Resident => {
-            let layers = plan.layers.iter().map(|names| loader.layer(names));
-            (Layers::Resident(layers.collect::<OpResult<_>>()?), 0)
+            let layers = plan.layers.iter().map(|names| loader.layer(names, control));
+            Layers::Resident(layers.collect::<OpResult<_>>()?)
         }
-        Placement::Streamed { activation_bytes } => {
+        Placement::Streamed => {
             let names = plan.layers;
-            let read = move |index: usize| match names.get(index) {
-                Some(names) => loader.layer(names),
+            let read = move |index: usize, control: &RunControl| match names.get(index) {
+                Some(names) => loader.layer(names, control),
                 None => {
                     Err(InferenceError::tensor("(layer)", format!("there is no layer {index}")))
                 }
             };
-            (Layers::Streamed(Box::new(read)), activation_bytes)
+            Layers::Streamed(Box::new(read))
         }
     };
-    Ok(Decoder::new(ops.clone(), config, frame, layers, activation_bytes))
+    Ok(Decoder::new(ops.clone(), config, frame, layers, budget))
 }
 
 struct Loader<O: Ops> {
@@ -118,7 +123,8 @@ impl<O: Ops> Loader<O> {
         })
     }
 
-    fn layer(&self, names: &LayerTensors) -> OpResult<Layer<O>> {
+    fn layer(&self, names: &LayerTensors, control: &RunControl) -> OpResult<Layer<O>> {
+        control.check().map_err(InferenceError::Stopped)?;
         let config = &self.config;
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
@@ -159,6 +165,7 @@ impl<O: Ops> Loader<O> {
             | MlpTensors::FusedGateUp { down, .. } => down,
         };
         Ok(Layer {
+            name: names.name.clone(),
             attention_in: self.norm(names.attention_in.as_ref())?,
             attention_out: self.norm(names.attention_out.as_ref())?,
             mlp_in: self.norm(names.mlp_in.as_ref())?,

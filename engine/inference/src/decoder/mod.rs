@@ -12,3 +12,7 @@ pub mod layers;
 pub mod model;
 pub mod ops;
 pub mod rotary;
+pub mod spill;
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,10 @@ use super::forward::{self, Caches, Chunk, Context, Workspaces};
 use super::layers::{Frame, Layer};
 use super::ops::{OpResult, Ops};
 use super::rotary::RotaryTable;
+use super::spill::Spill;
 use crate::config::{DecoderConfig, Position};
 use crate::kernels::head::TokenLogprob;
+use crate::memory::Budget;
 use crate::score::meter::Meter;
 use crate::score::plan::ChunkPlan;
 
@@ -21,8 +23,11 @@ pub enum Layers<O: Ops> {
     /// All in memory.
     Resident(Vec<Layer<O>>),
     /// Read one at a time.
-    Streamed(Box<dyn Fn(usize) -> OpResult<Layer<O>> + Send>),
+    Streamed(Box<ReadLayer<'static, O>>),
 }
+
+/// Reads and packs one layer.
+pub type ReadLayer<'a, O> = dyn Fn(usize, &RunControl) -> OpResult<Layer<O>> + Send + 'a;
 
 /// A decoder that can be run.
 pub struct Decoder<O: Ops> {
@@ -34,8 +39,8 @@ pub struct Decoder<O: Ops> {
     pub frame: Frame<O>,
     /// Weights of the layers.
     pub layers: Layers<O>,
-    /// Bytes that the hidden states of streamed sequences may take.
-    pub activation_bytes: usize,
+    /// What a run may take beside the weights.
+    pub budget: Budget,
     workspaces: Workspaces<O>,
     rotary: Mutex<BTreeMap<usize, Arc<RotaryTable>>>,
 }
@@ -47,11 +52,11 @@ impl<O: Ops> Decoder<O> {
         config: DecoderConfig,
         frame: Frame<O>,
         layers: Layers<O>,
-        activation_bytes: usize,
+        budget: Budget,
     ) -> Self {
         let workspaces = Workspaces::default();
         let rotary = Mutex::default();
-        Self { ops, config, frame, layers, activation_bytes, workspaces, rotary }
+        Self { ops, config, frame, layers, budget, workspaces, rotary }
     }
 
     /// Whether sequences of `a` and `b` tokens are rotated by the same angles.
@@ -99,6 +104,7 @@ impl<O: Ops> Decoder<O> {
         let mut meter = Meter::new(plans.iter().flat_map(|plan| plan.work.clone()), control);
         match &self.layers {
             Layers::Resident(layers) => {
+                self.budget.activation_bytes(ChunkPlan::largest(plans))?;
                 let mut caches = Vec::new();
                 plans
                     .iter()
@@ -114,59 +120,45 @@ impl<O: Ops> Decoder<O> {
                     })
                     .collect()
             }
-            Layers::Streamed(read) => {
-                let mut result = Vec::with_capacity(plans.len());
-                for group in self.groups(plans) {
-                    result.extend(self.stream(&context, group, read, &mut meter)?);
-                }
-                Ok(result)
-            }
+            Layers::Streamed(read) => self.stream(&context, plans, read, &mut meter),
         }
     }
 
-    /// Plans whose hidden states fit into memory together.
-    fn groups<'a>(&self, plans: &'a [ChunkPlan]) -> Vec<&'a [ChunkPlan]> {
-        let token_bytes = self.config.hidden_size * size_of::<f32>();
-        let mut groups = Vec::new();
-        let mut start = 0;
-        let mut bytes = 0;
-        for (index, plan) in plans.iter().enumerate() {
-            let more = plan.tokens() * token_bytes;
-            if index > start && bytes + more > self.activation_bytes {
-                groups.push(&plans[start..index]);
-                start = index;
-                bytes = 0;
-            }
-            bytes += more;
-        }
-        groups.push(&plans[start..]);
-        groups
-    }
-
+    /// Takes all chunks through one layer before the next is read.
     fn stream(
         &self,
         context: &Context<'_, O>,
         plans: &[ChunkPlan],
-        read: &(dyn Fn(usize) -> OpResult<Layer<O>> + Send),
+        read: &ReadLayer<'_, O>,
         meter: &mut Meter<'_>,
     ) -> OpResult<Vec<Vec<TokenLogprob>>> {
+        let ops = context.ops;
+        let mut spill = Spill::new(self.budget.activation_bytes(ChunkPlan::largest(plans))?);
         let mut caches = Vec::new();
         let mut chunks = Vec::with_capacity(plans.len());
         for plan in plans {
-            chunks.push(self.start(context, plan, &mut caches)?);
+            let mut chunk = self.start(context, plan, &mut caches)?;
+            let mut places = Vec::new();
+            let waiting = chunk.park(ops, &mut spill, &mut places)?;
+            chunks.push((chunk, places, waiting));
         }
         for index in 0..self.config.layers.len() {
-            context.control.check().map_err(crate::error::InferenceError::Stopped)?;
-            let layer = read(index)?;
-            for (chunk, plan) in chunks.iter_mut().zip(plans) {
+            let layer = read(index, context.control)?;
+            for ((chunk, places, waiting), plan) in chunks.iter_mut().zip(plans) {
                 let caches = &mut caches[..plan.sequences.len()];
+                chunk.unpark(ops, &mut spill, std::mem::take(waiting))?;
                 forward::advance(context, index, &layer, chunk, caches, Caches::Fresh)?;
-                chunk.release_buffers();
+                *waiting = chunk.park(ops, &mut spill, places)?;
                 meter.advance(plan, index, self.config.layers.len());
             }
         }
-        let finished = chunks.iter_mut().zip(plans);
-        finished.map(|(chunk, plan)| self.finish(context, plan, chunk)).collect()
+        let finished = chunks.into_iter().zip(plans);
+        finished
+            .map(|((mut chunk, _, waiting), plan)| {
+                chunk.unpark(ops, &mut spill, waiting)?;
+                self.finish(context, plan, &mut chunk)
+            })
+            .collect()
     }
 
     fn start(
@@ -208,7 +200,7 @@ impl<O: Ops> Decoder<O> {
             };
             match &self.layers {
                 Layers::Resident(layers) => advance(&layers[index])?,
-                Layers::Streamed(read) => advance(&read(index)?)?,
+                Layers::Streamed(read) => advance(&read(index, control)?)?,
             }
         }
         forward::last_logits(&context, &self.frame, &mut chunk)

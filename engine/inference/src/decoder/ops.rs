@@ -30,6 +30,17 @@ pub struct Span {
     pub rotary: Option<Arc<RotaryTable>>,
 }
 
+/// A matrix's numbers on their own, `[rows, columns]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parked {
+    /// Rows.
+    pub rows: usize,
+    /// Columns, padding included.
+    pub columns: usize,
+    /// Row by row.
+    pub numbers: Vec<f32>,
+}
+
 /// Operations on matrices of `f32`, `[rows, columns]`.
 ///
 /// Output matrices are resized by the operation, which lets buffers be used
@@ -137,6 +148,10 @@ pub trait Ops: Send + Sync + Sized {
         input: &Self::Matrix,
         out: &mut Self::Matrix,
     ) -> OpResult;
+    /// Takes a matrix off the device, and puts it back.
+    fn park(&self, matrix: Self::Matrix) -> OpResult<Parked>;
+    /// See [`Ops::park`].
+    fn unpark(&self, parked: Parked) -> OpResult<Self::Matrix>;
     /// Whether every number is finite.
     fn all_finite(&self, matrix: &Self::Matrix) -> OpResult<bool>;
 

@@ -8,7 +8,7 @@ use crate::decoder::forward::{Sequence, Target};
 use crate::decoder::rotary::RotaryTable;
 
 /// Tokens of one chunk. A single sequence may have more.
-const CHUNK_TOKENS: usize = 4096;
+pub const CHUNK_TOKENS: usize = 4096;
 /// Shorter common beginnings are not worth a sequence of their own.
 const MIN_SHARED_TOKENS: usize = 8;
 
@@ -24,10 +24,27 @@ pub struct ChunkPlan {
     pub work: Vec<(usize, u64)>,
 }
 
-impl ChunkPlan {
+/// What a chunk takes of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkSize {
     /// Tokens that are computed.
-    pub fn tokens(&self) -> usize {
-        self.sequences.iter().map(|sequence| sequence.tokens.len()).sum()
+    pub tokens: usize,
+    /// Keys and values that are held: a prefix counts once for every sequence.
+    pub positions: usize,
+}
+
+impl ChunkPlan {
+    /// The most that any of some chunks takes.
+    pub fn largest(plans: &[Self]) -> ChunkSize {
+        plans.iter().fold(ChunkSize::default(), |largest, plan| {
+            let lengths = || plan.sequences.iter().map(|sequence| sequence.tokens.len());
+            let before = plan.sequences.iter().map(|sequence| sequence.first_position);
+            let tokens = lengths().sum::<usize>();
+            ChunkSize {
+                tokens: largest.tokens.max(tokens),
+                positions: largest.positions.max(tokens + before.sum::<usize>()),
+            }
+        })
     }
 }
 
