@@ -15,6 +15,7 @@ use crate::decoder::ops::Ops;
 use crate::device::DeviceChoice;
 use crate::error::InferenceError;
 use crate::inspect;
+use crate::kernels::lanes::Level;
 use crate::memory::MemoryLimit;
 use crate::score::{self, Settings};
 
@@ -25,6 +26,8 @@ pub struct BackendOptions {
     pub device: DeviceChoice,
     /// Threads of the processor.
     pub threads: usize,
+    /// Instructions of the processor that are used.
+    pub instructions: Level,
     /// Memory that a model may take; layers that do not fit are read one at a
     /// time.
     pub memory: MemoryLimit,
@@ -50,7 +53,10 @@ impl CandleBackend {
     /// A device that this machine or this build does not have.
     pub fn new(options: BackendOptions) -> Result<Self, InferenceError> {
         let runner = match options.device.open()? {
-            None => Runner::Cpu(Arc::new(Cpu::new(options.threads.max(1))?)),
+            None => {
+                let (threads, level) = (options.threads.max(1), options.instructions);
+                Runner::Cpu(Arc::new(Cpu::new(threads, level)?))
+            }
             Some(device) => Runner::Candle(Arc::new(crate::decoder::candle::Candle::new(device))),
         };
         Ok(Self { options, runner })

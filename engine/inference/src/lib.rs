@@ -18,8 +18,21 @@ mod score;
 mod tokenizer;
 mod weights;
 
+/// What the benchmarks measure part by part; no promise is made about it.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::config::{Activation, NormKind, Pairing};
+    pub use crate::kernels::attention::{AttentionScratch, AttentionShape, KeyValues, attend};
+    pub use crate::kernels::head::{Head, HeadScratch, token_logprobs};
+    pub use crate::kernels::lanes::{Level, WIDTH};
+    pub use crate::kernels::product::{PackedRows, Panels, Start, product};
+    pub use crate::kernels::rows::{activate, norm, rotate};
+}
+
 pub use backend::{BackendOptions, CandleBackend};
 pub use device::DeviceChoice;
 pub use error::InferenceError;
+pub use kernels::lanes::Level as Instructions;
 pub use memory::MemoryLimit;
 pub use tokenizer::HuggingFaceTokenizer;

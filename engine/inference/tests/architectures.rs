@@ -10,7 +10,7 @@ use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
 use evaltasks_core::host::Ragged;
 use evaltasks_core::model::ModelConstraints;
 use evaltasks_core::task::{Answer, Generate, Operation, Part, Prompt};
-use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice, MemoryLimit};
+use evaltasks_inference::{BackendOptions, CandleBackend, DeviceChoice, Instructions, MemoryLimit};
 use serde::Deserialize;
 
 /// Largest difference of a token's loss.
@@ -76,7 +76,13 @@ fn backend(device: DeviceChoice, threads: usize) -> CandleBackend {
 }
 
 fn backend_within(device: DeviceChoice, threads: usize, memory: MemoryLimit) -> CandleBackend {
-    CandleBackend::new(BackendOptions { device, threads, memory }).unwrap()
+    CandleBackend::new(BackendOptions {
+        device,
+        threads,
+        instructions: Instructions::detect(),
+        memory,
+    })
+    .unwrap()
 }
 
 fn run(backend: &CandleBackend, directory: &Path, operations: &[Operation]) -> Vec<Answer> {

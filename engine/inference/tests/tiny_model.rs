@@ -10,7 +10,7 @@ use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
 use evaltasks_core::model::ModelConstraints;
 use evaltasks_core::task::{Answer, Generate, Loglikelihood, Operation, Part, Prompt};
 use evaltasks_inference::{
-    BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, MemoryLimit,
+    BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, Instructions, MemoryLimit,
 };
 use serde::Deserialize;
 
@@ -49,8 +49,12 @@ fn tokenizer() -> Arc<HuggingFaceTokenizer> {
 }
 
 fn answers(operations: &[Operation]) -> Vec<Answer> {
-    let options =
-        BackendOptions { device: DeviceChoice::Cpu, threads: 2, memory: MemoryLimit::Free };
+    let options = BackendOptions {
+        device: DeviceChoice::Cpu,
+        threads: 2,
+        instructions: Instructions::detect(),
+        memory: MemoryLimit::Free,
+    };
     let backend = CandleBackend::new(options).unwrap();
     let directory = root().join("competitions/demo/models").join(reference().model);
     let constraints = ModelConstraints::default();

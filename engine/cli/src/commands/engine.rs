@@ -12,7 +12,7 @@ use evaltasks_core::document::Bytes;
 use evaltasks_core::source::SourceError;
 use evaltasks_core::task::{Task, native_tasks};
 use evaltasks_inference::{
-    BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, MemoryLimit,
+    BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, Instructions, MemoryLimit,
 };
 
 /// Where models run.
@@ -25,6 +25,10 @@ pub struct EngineArguments {
     /// Results do not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Instructions of the processor to use: portable, avx2 or avx512; by
+    /// default the best it has. Results do not depend on it
+    #[arg(long, value_name = "LEVEL")]
+    instructions: Option<Instructions>,
     /// Memory that a model may take, such as 2GiB; a larger one is read layer
     /// by layer. By default most of what is free. Results do not depend on it
     #[arg(long, value_name = "BYTES")]
@@ -39,7 +43,8 @@ impl EngineArguments {
             NonZeroUsize::get,
         );
         let memory = self.memory.map_or(MemoryLimit::Free, |bytes| MemoryLimit::Bytes(bytes.0));
-        let options = BackendOptions { device: self.device, threads, memory };
+        let instructions = self.instructions.unwrap_or_else(Instructions::detect);
+        let options = BackendOptions { device: self.device, threads, instructions, memory };
         CandleBackend::new(options).context("start inference")
     }
 }

@@ -23,13 +23,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// `threads` threads of their own.
-    pub fn new(threads: usize) -> OpResult<Self> {
-        Self::with_level(threads, Level::detect())
-    }
-
-    /// The same with given instructions, which the processor must have.
-    pub fn with_level(threads: usize, level: Level) -> OpResult<Self> {
+    /// `threads` threads of their own, with instructions that the processor
+    /// has.
+    pub fn new(threads: usize, level: Level) -> OpResult<Self> {
         assert!(Level::available().contains(&level));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

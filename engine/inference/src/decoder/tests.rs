@@ -14,6 +14,7 @@ use super::model::{Decoder, Layers};
 use crate::checkpoint::CheckpointFiles;
 use crate::error::InferenceError;
 use crate::kernels::head::TokenLogprob;
+use crate::kernels::lanes::Level;
 use crate::memory::MemoryLimit;
 use crate::score::encode::Item;
 use crate::score::plan::{self, Family};
@@ -23,7 +24,7 @@ fn fixture() -> PathBuf {
 }
 
 fn decoder(directory: &Path, memory: MemoryLimit) -> Decoder<Cpu> {
-    let ops = Arc::new(Cpu::new(2).unwrap());
+    let ops = Arc::new(Cpu::new(2, Level::detect()).unwrap());
     let files = Arc::new(CheckpointFiles::open(directory).unwrap());
     layers::load(&ops, files, memory, &RunControl::default()).unwrap()
 }
@@ -131,7 +132,7 @@ fn a_run_ends_when_it_is_told_to() {
 
 #[test]
 fn what_does_not_fit_is_refused_before_it_is_read() {
-    let ops = Arc::new(Cpu::new(1).unwrap());
+    let ops = Arc::new(Cpu::new(1, Level::detect()).unwrap());
     let files = Arc::new(CheckpointFiles::open(&fixture()).unwrap());
     let limit = MemoryLimit::Bytes(1 << 20);
     let error = layers::load(&ops, files, limit, &RunControl::default()).err().unwrap();

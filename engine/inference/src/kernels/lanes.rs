@@ -65,6 +65,30 @@ pub enum Level {
     Avx512,
 }
 
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Level::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+        })
+    }
+}
+
+impl std::str::FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let available = Self::available();
+        available.iter().find(|level| level.to_string() == text).copied().ok_or_else(|| {
+            let names: Vec<String> = available.iter().map(Self::to_string).collect();
+            format!("this processor has {}", names.join(", "))
+        })
+    }
+}
+
 impl Level {
     /// The best level of this processor.
     pub fn detect() -> Self {
