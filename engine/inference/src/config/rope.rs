@@ -36,6 +36,7 @@ pub(super) fn read(
             dims,
             frequencies: Frequencies::new(theta, dims, &Scaling::None),
             attention_factor: 1.0,
+            reach: dimensions.positions,
         });
     };
     let parameters =
@@ -49,6 +50,7 @@ pub(super) fn read(
         dims,
         frequencies: Frequencies::new(theta, dims, &scaling),
         attention_factor: attention_factor as f32,
+        reach: scaling.reach(dimensions.positions).min(MAX_POSITIONS),
     })
 }
 
