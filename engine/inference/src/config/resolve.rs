@@ -170,7 +170,12 @@ fn assemble(
         PositionSpec::Rotary(rotary) => Position::Rotary(rope::read(reader, rotary, dimensions)?),
         PositionSpec::Learned { offset } => Position::Learned { offset },
     };
-    let position = if draft.alibi { Position::Alibi } else { position };
+    let position = if draft.alibi {
+        rope::refuse_scaling(reader, "with alibi nothing is rotated")?;
+        Position::Alibi
+    } else {
+        position
+    };
     Ok(DecoderConfig {
         architecture: spec.name,
         vocabulary_size: dimensions.vocabulary,

@@ -54,6 +54,16 @@ pub(super) fn read(
     })
 }
 
+/// Refuses scaling where there is no rotation; `hint` says why not.
+pub(super) fn refuse_scaling(reader: &Reader, hint: &str) -> Result<(), ConfigError> {
+    let Some(inner) = dictionary(reader)? else { return Ok(()) };
+    let scaled = |field: &Field| field.value.as_str() != Some("default");
+    match ["rope_type", "type"].iter().filter_map(|key| inner.given(key)).find(scaled) {
+        Some(field) => Err(field.unsupported(hint)),
+        None => Ok(()),
+    }
+}
+
 /// `rope_parameters` or its older name; empty means absent. Written once per
 /// type of layer, they have to be the same.
 fn dictionary<'a>(reader: &Reader<'a>) -> Result<Option<Reader<'a>>, ConfigError> {
