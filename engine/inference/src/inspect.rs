@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use evaltasks_core::backend::RunControl;
 use evaltasks_core::model::{Checkpoint, NormLimits, Violation};
 
-use crate::checkpoint::{CheckpointFiles, TensorHeader};
+use crate::checkpoint::{CheckpointFiles, Dtype, TensorHeader};
 use crate::config::{ConfigError, config_summary, resolve, tensors};
 use crate::error::InferenceError;
 use crate::weights::for_each_f32;
@@ -17,15 +17,20 @@ use crate::weights::for_each_f32;
 /// weights count once. An unknown architecture's are all numbers in the files.
 pub fn facts(files: &CheckpointFiles) -> Result<Checkpoint, InferenceError> {
     let summary = config_summary(&files.config)?;
-    let parameters = match resolve(&files.config) {
-        Ok((config, spec)) => plan(files, &config, spec)?.parameters(),
-        Err(ConfigError::UnsupportedArchitecture { .. }) => {
-            files.tensors().values().map(TensorHeader::elements).sum()
-        }
+    let plan = match resolve(&files.config) {
+        Ok((config, spec)) => Some(plan(files, &config, spec)?),
+        Err(ConfigError::UnsupportedArchitecture { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let dtypes: BTreeSet<&str> =
-        files.tensors().values().map(|header| header.dtype.name()).collect();
+    let parameters = match &plan {
+        Some(plan) => plan.parameters(),
+        None => files.tensors().values().map(TensorHeader::elements).sum(),
+    };
+    let is_weight = |name: &str| plan.as_ref().is_none_or(|plan| plan.requires(name));
+    let weights = files.tensors().iter().filter(|(name, _)| is_weight(name));
+    let dtypes: BTreeSet<&str> = weights
+        .map(|(name, header)| header.dtype(name).map(Dtype::name))
+        .collect::<Result<_, _>>()?;
     Ok(Checkpoint {
         directory: files.directory.clone(),
         architecture: summary.architecture.unwrap_or_else(|| "unknown".to_owned()),
@@ -48,6 +53,7 @@ pub fn plan(
     let plan = tensors::expected_tensors(config, spec, &present)?;
     for (name, shape) in plan.required() {
         let header = files.header(name)?;
+        header.dtype(name)?;
         if header.shape != shape {
             return Err(InferenceError::tensor(
                 name,
@@ -91,8 +97,11 @@ pub fn norm_violations(
     let mut over_soft = 0_u32;
     let mut over_hard = 0_u32;
     let mut largest = (0.0, "");
-    let all = files.tensors().iter().filter(|(_, header)| header.shape.len() == 2);
-    for (name, _) in all {
+    let is_matrix = |name: &str, header: &TensorHeader| {
+        // What no weight can be is a mask.
+        header.shape.len() == 2 && header.dtype(name).is_ok()
+    };
+    for (name, _) in files.tensors().iter().filter(|(name, header)| is_matrix(name, header)) {
         control.check().map_err(InferenceError::Stopped)?;
         let mut squares = 0.0_f64;
         for_each_f32(name, &files.tensor(name)?, |number| {

@@ -18,8 +18,8 @@ const MAX_NAME_BYTES: usize = 512;
 /// Where a tensor is and what it looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorHeader {
-    /// Element type.
-    pub dtype: Dtype,
+    /// Element type in the file, which weights may not all have.
+    pub stored: safetensors::Dtype,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Index of the file.
@@ -29,6 +29,21 @@ pub struct TensorHeader {
 }
 
 impl TensorHeader {
+    /// Element type, if weights may have it; `name` is the tensor's.
+    ///
+    /// Masks, which some checkpoints store beside their weights, may have any.
+    pub fn dtype(&self, name: &str) -> Result<Dtype, InferenceError> {
+        match self.stored {
+            safetensors::Dtype::F32 => Ok(Dtype::F32),
+            safetensors::Dtype::F16 => Ok(Dtype::F16),
+            safetensors::Dtype::BF16 => Ok(Dtype::BF16),
+            other => Err(InferenceError::tensor(
+                name,
+                format!("has type {other:?}; float32, float16 and bfloat16 can be used"),
+            )),
+        }
+    }
+
     /// How many numbers it holds.
     pub fn elements(&self) -> u64 {
         // The header's reader has checked that the product fits the file.
@@ -65,22 +80,12 @@ pub fn read(
                  {MAX_DIMENSIONS} dimensions"
             )));
         }
-        let dtype = match info.dtype {
-            safetensors::Dtype::F32 => Dtype::F32,
-            safetensors::Dtype::F16 => Dtype::F16,
-            safetensors::Dtype::BF16 => Dtype::BF16,
-            other => {
-                return Err(InferenceError::tensor(
-                    &name,
-                    format!("has type {other:?}; float32, float16 and bfloat16 can be used"),
-                ));
-            }
-        };
         let range = data_start + info.data_offsets.0..data_start + info.data_offsets.1;
         if range.end > bytes.len() {
             return Err(InferenceError::tensor(&name, "ends after the end of its file"));
         }
-        tensors.push((name, TensorHeader { dtype, shape: info.shape.clone(), file, range }));
+        let shape = info.shape.clone();
+        tensors.push((name, TensorHeader { stored: info.dtype, shape, file, range }));
     }
     Ok(tensors)
 }

@@ -128,7 +128,7 @@ impl CheckpointFiles {
             .and_then(|(_, map)| map.get(header.range.clone()))
             .ok_or_else(|| InferenceError::tensor(name, "lies outside its file"))?;
         Ok(TensorData {
-            dtype: header.dtype,
+            dtype: header.dtype(name)?,
             shape: header.shape.clone(),
             bytes: Cow::Borrowed(bytes),
         })

@@ -11,9 +11,13 @@ use super::reader::{Field, Reader};
 use super::resolve::Dimensions;
 use super::{Biases, LAYER_TYPES, LayerConfig, NormSlots, Residual};
 
-/// Knobs of every architecture. Switched off, this one lets a model read ahead,
-/// so false must not pass for a key that says nothing.
-const COMMON: &[(&str, Knob)] = &[("is_causal", Knob::MustBe(Plain::Bool(true)))];
+/// Knobs of every architecture that has none of that name. Switched off, they
+/// let a model read ahead or leave its scores unscaled, so false must not pass
+/// for a key that says nothing.
+const COMMON: &[(&str, Knob)] = &[
+    ("is_causal", Knob::MustBe(Plain::Bool(true))),
+    ("scale_attn_weights", Knob::MustBe(Plain::Bool(true))),
+];
 
 /// The parts of a forward pass that keys change.
 pub(super) struct Draft {
@@ -60,7 +64,9 @@ impl Draft {
             draft.apply_all(choose(reader, layout)?, dimensions.heads);
             draft.check_kv_heads(reader, spec, dimensions)?;
         }
-        for (key, knob) in spec.knobs.iter().chain(COMMON) {
+        let is_own = |key: &str| spec.knobs.iter().any(|(own, _)| *own == key);
+        let common = COMMON.iter().filter(|(key, _)| !is_own(key));
+        for (key, knob) in spec.knobs.iter().chain(common) {
             draft.turn(reader, key, knob, dimensions)?;
         }
         Ok(draft)

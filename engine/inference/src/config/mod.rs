@@ -43,7 +43,8 @@ pub struct DecoderConfig {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Longest sequence that the model declares.
+    /// Longest sequence that the model reads: the declared one, or as many
+    /// times its trained length as rotary scaling extends it.
     pub max_positions: usize,
     /// One entry per layer.
     pub layers: Vec<LayerConfig>,
@@ -197,6 +198,8 @@ pub struct Rotary {
     pub frequencies: rotary::Frequencies,
     /// Factor on the rotated vectors.
     pub attention_factor: f32,
+    /// Longest sequence that the scaling was made for.
+    pub reach: usize,
 }
 
 /// Which elements form a pair.

@@ -170,6 +170,12 @@ fn assemble(
         PositionSpec::Rotary(rotary) => Position::Rotary(rope::read(reader, rotary, dimensions)?),
         PositionSpec::Learned { offset } => Position::Learned { offset },
     };
+    let position = if draft.alibi {
+        rope::refuse_scaling(reader, "with alibi nothing is rotated")?;
+        Position::Alibi
+    } else {
+        position
+    };
     Ok(DecoderConfig {
         architecture: spec.name,
         vocabulary_size: dimensions.vocabulary,
@@ -178,7 +184,10 @@ fn assemble(
         heads: dimensions.heads,
         kv_heads: draft.kv_heads,
         head_dim: dimensions.head_dim,
-        max_positions: dimensions.positions,
+        max_positions: match &position {
+            Position::Rotary(rotary) => dimensions.positions.max(rotary.reach),
+            Position::Learned { .. } | Position::Alibi => dimensions.positions,
+        },
         layers: draft.layers(reader, spec, dimensions.layers)?,
         residual: draft.residual,
         norms: draft.norms,
@@ -193,7 +202,7 @@ fn assemble(
             QkNormKind::OwnHead(kind) => QkNorm::OwnHead(norm(kind)),
             QkNormKind::FullWidth(kind) => QkNorm::FullWidth(norm(kind)),
         },
-        position: if draft.alibi { Position::Alibi } else { position },
+        position,
         mlp: spec.tensors.mlp.shape(),
         activation: activation(reader, &base.activation)?,
         biases: draft.biases,

@@ -36,6 +36,7 @@ pub(super) fn read(
             dims,
             frequencies: Frequencies::new(theta, dims, &Scaling::None),
             attention_factor: 1.0,
+            reach: dimensions.positions,
         });
     };
     let parameters =
@@ -49,7 +50,18 @@ pub(super) fn read(
         dims,
         frequencies: Frequencies::new(theta, dims, &scaling),
         attention_factor: attention_factor as f32,
+        reach: scaling.reach(dimensions.positions).min(MAX_POSITIONS),
     })
+}
+
+/// Refuses scaling where there is no rotation; `hint` says why not.
+pub(super) fn refuse_scaling(reader: &Reader, hint: &str) -> Result<(), ConfigError> {
+    let Some(inner) = dictionary(reader)? else { return Ok(()) };
+    let scaled = |field: &Field| field.value.as_str() != Some("default");
+    match ["rope_type", "type"].iter().filter_map(|key| inner.given(key)).find(scaled) {
+        Some(field) => Err(field.unsupported(hint)),
+        None => Ok(()),
+    }
 }
 
 /// `rope_parameters` or its older name; empty means absent. Written once per

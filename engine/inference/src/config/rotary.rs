@@ -92,6 +92,23 @@ pub struct Yarn {
     pub truncate: bool,
 }
 
+impl Scaling {
+    /// Longest sequence that it was made for, `max_positions` being what the
+    /// model declares: most formulas stretch a trained length by a factor.
+    /// `LongRope` has no such factor: its models declare what they reach.
+    pub fn reach(&self, max_positions: usize) -> usize {
+        let stretched = |factor: f64, trained: usize| (factor * trained as f64) as usize;
+        match *self {
+            Self::None | Self::LongRope { .. } => max_positions,
+            Self::Linear { factor } => stretched(factor, max_positions),
+            Self::Dynamic { factor, trained } | Self::Llama3 { factor, trained, .. } => {
+                stretched(factor, trained)
+            }
+            Self::Yarn(Yarn { factor, trained, .. }) => stretched(factor, trained),
+        }
+    }
+}
+
 impl Frequencies {
     /// Frequencies of base `theta` over `dims` elements, which is even and
     /// above zero.
@@ -140,6 +157,14 @@ impl Frequencies {
     /// Whether [`Self::for_length`] differs between lengths.
     pub fn depends_on_length(&self) -> bool {
         !matches!(self, Self::Fixed(_))
+    }
+
+    /// Whether keys rotated for a sequence of `before` tokens are of no use to
+    /// the same sequence grown to `after`. Models with two sets of frequencies
+    /// start anew with the other set (`prepare_inputs_for_generation` of
+    /// Phi-3); where the base grows, keys stay as they were rotated.
+    pub fn restarts(&self, before: usize, after: usize) -> bool {
+        matches!(self, Self::ByLength { .. }) && !self.same(before, after)
     }
 
     /// Whether sequences of `a` and of `b` tokens have the same frequencies.

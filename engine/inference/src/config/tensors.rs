@@ -136,6 +136,11 @@ impl TensorPlan {
         self.shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()))
     }
 
+    /// Whether the tensor called `name` is one of [`Self::required`].
+    pub fn requires(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
     /// Whether a tensor called `name` has a place in this decoder.
     pub fn knows(&self, name: &str) -> bool {
         self.shapes.contains_key(name) || self.buffers.contains(name)

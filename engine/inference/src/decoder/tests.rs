@@ -39,7 +39,7 @@ fn score(
         .map(|index| {
             let inputs: Vec<u32> = (0..40).map(|place| (index * 31 + place * 7) % 90).collect();
             let targets = inputs.iter().map(|id| (id * 3 + 1) % 90).collect();
-            Item { inputs, targets }
+            Item::new(inputs, targets)
         })
         .collect();
     let families = items.chunks(1).enumerate().map(|(index, items)| Family {

@@ -15,6 +15,9 @@ pub struct Item {
     pub inputs: Vec<u32>,
     /// What should follow the last `targets.len()` inputs, one each.
     pub targets: Vec<u32>,
+    /// Tokens of the sequence, which decide its rotary angles: `inputs` where
+    /// the last target was never meant to be read, else one more.
+    pub length: usize,
 }
 
 /// The items whose log-probabilities add up to one answered span.
@@ -37,6 +40,14 @@ pub struct Encoder<'a> {
     pub max_length: usize,
     /// Ids below this can be read.
     pub vocabulary_size: usize,
+}
+
+impl Item {
+    /// A sequence whose last target the model does not read.
+    pub fn new(inputs: Vec<u32>, targets: Vec<u32>) -> Self {
+        let length = inputs.len();
+        Self { inputs, targets, length }
+    }
 }
 
 impl Encoder<'_> {
@@ -66,13 +77,14 @@ impl Encoder<'_> {
             } else {
                 tokens[end.saturating_sub(length + 1)..end - 1].to_vec()
             };
-            items.push(Item { inputs, targets });
+            items.push(Item::new(inputs, targets));
             done = end;
         }
         Ok(SpanPlan { items, bytes })
     }
 
-    /// All tokens but the first of a packed sequence.
+    /// All tokens but the first of a packed sequence. It is rotated as a whole:
+    /// a training step reads the last token too, though nothing follows it.
     pub fn token_loss(&self, tokens: &[u32]) -> Result<SpanPlan, String> {
         let tokens = self.checked(tokens)?;
         if tokens.len() < 2 {
@@ -88,7 +100,11 @@ impl Encoder<'_> {
         let targets = tokens[1..].to_vec();
         let bytes = self.tokenizer.byte_count(&targets)?;
         Ok(SpanPlan {
-            items: vec![Item { inputs: tokens[..targets.len()].to_vec(), targets }],
+            items: vec![Item {
+                inputs: tokens[..targets.len()].to_vec(),
+                targets,
+                length: tokens.len(),
+            }],
             bytes,
         })
     }
@@ -179,7 +195,7 @@ impl Encoder<'_> {
         let mut inputs = context;
         inputs.extend_from_slice(&targets[..targets.len() - 1]);
         let inputs = inputs.split_off(inputs.len().saturating_sub(self.max_length));
-        Ok(SpanPlan { items: vec![Item { inputs, targets }], bytes })
+        Ok(SpanPlan { items: vec![Item::new(inputs, targets)], bytes })
     }
 
     /// Context and continuation of two texts. Whitespace at the context's end

@@ -8,6 +8,7 @@ use evaltasks_core::task::{Generate, Text};
 use sha2::{Digest, Sha256};
 
 use super::Settings;
+use crate::config::Position;
 use crate::decoder::forward::{Sequence, attention_shape};
 use crate::decoder::model::Decoder;
 use crate::decoder::ops::{OpResult, Ops};
@@ -122,6 +123,12 @@ fn run_batch<O: Ops>(
             return Ok(());
         }
         control.check().map_err(InferenceError::Stopped)?;
+        for &index in active.iter().filter(|&&index| restarts(decoder, &batch[index])) {
+            for (layer, caches) in caches.iter_mut().enumerate() {
+                let shape = attention_shape(&decoder.config, layer);
+                decoder.ops.reset(&shape, batch[index].length(), &mut caches[index])?;
+            }
+        }
         let sequences = active.iter().map(|&index| next_inputs(decoder, &batch[index])).collect();
         let logits = with_active(&mut caches, &active, |caches| {
             decoder.continue_sequences(sequences, caches, control)
@@ -149,12 +156,23 @@ fn run_batch<O: Ops>(
     }
 }
 
-/// The prompt at first, then the last token.
+/// Whether the stream's last token makes what its caches hold useless.
+fn restarts<O: Ops>(decoder: &Decoder<O>, stream: &Stream<'_>) -> bool {
+    let length = stream.length();
+    match &decoder.config.position {
+        Position::Rotary(rotary) if !stream.tokens.is_empty() => {
+            rotary.frequencies.restarts(length - 1, length)
+        }
+        _ => false,
+    }
+}
+
+/// The prompt at first, then the last token; everything after a restart.
 fn next_inputs<O: Ops>(decoder: &Decoder<O>, stream: &Stream<'_>) -> Sequence {
-    let length = stream.prompt.len() + stream.tokens.len();
+    let length = stream.length();
     let (tokens, first_position) = match stream.tokens.last() {
-        None => (stream.prompt.to_vec(), 0),
-        Some(&token) => (vec![token], length - 1),
+        Some(&token) if !restarts(decoder, stream) => (vec![token], length - 1),
+        _ => ([stream.prompt, &stream.tokens].concat(), 0),
     };
     Sequence { tokens, prefix: None, first_position, rotary: decoder.rotary(length) }
 }
@@ -184,6 +202,11 @@ fn with_active<C, T>(
 }
 
 impl Stream<'_> {
+    /// Tokens of prompt and text.
+    fn length(&self) -> usize {
+        self.prompt.len() + self.tokens.len()
+    }
+
     /// The most probable token, or one drawn from the nucleus.
     fn choose(&self, logits: &[f32]) -> u32 {
         let best = argmax(logits);

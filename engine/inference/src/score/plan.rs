@@ -68,7 +68,7 @@ pub fn chunks<'a>(
     let mut builder = Builder::default();
     for family in families {
         // Whose angles differ cannot share what was computed with them.
-        let mut lengths = family.items.iter().map(|item| item.inputs.len());
+        let mut lengths = family.items.iter().map(|item| item.length);
         let first_length = lengths.next().unwrap_or(0);
         let groups = if lengths.all(|length| same_angles(first_length, length)) {
             vec![family]
@@ -123,7 +123,7 @@ impl Builder {
         rotary: &impl Fn(usize) -> Option<Arc<RotaryTable>>,
     ) {
         let before = self.tokens;
-        let length = family.items.iter().map(|item| item.inputs.len()).max().unwrap_or(0);
+        let length = family.items.iter().map(|item| item.length).max().unwrap_or(0);
         let angles = rotary(length);
         let root = (shared > 0).then(|| {
             let tokens = family.items[0].inputs[..shared].to_vec();

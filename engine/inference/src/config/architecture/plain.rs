@@ -35,10 +35,10 @@ pub(super) static SPECS: &[ArchSpec] = &[
             forced_end: None,
             ..BASE
         },
-        knobs: &[(
-            "qk_layernorm",
-            when_true(&[Feature::QkNorm(QkNormKind::SharedHead(LAYER_NORM))]),
-        )],
+        knobs: &[
+            ("qk_layernorm", when_true(&[Feature::QkNorm(QkNormKind::SharedHead(LAYER_NORM))])),
+            ALWAYS_PARALLEL,
+        ],
         layout: None,
         harmless: &[],
         tensors: Tensors {
@@ -120,10 +120,7 @@ pub(super) static SPECS: &[ArchSpec] = &[
             forced_end: None,
             ..BASE
         },
-        knobs: &[
-            ("rotary", Knob::MustBe(Plain::Bool(true))),
-            ("scale_attn_weights", Knob::MustBe(Plain::Bool(true))),
-        ],
+        knobs: &[("rotary", Knob::MustBe(Plain::Bool(true))), ALWAYS_PARALLEL],
         layout: None,
         harmless: &["n_ctx"],
         tensors: Tensors {
@@ -347,6 +344,9 @@ pub(super) static SPECS: &[ArchSpec] = &[
         },
     },
 ];
+
+/// A switch of others, whose other position these do not have.
+const ALWAYS_PARALLEL: (&str, Knob) = ("use_parallel_residual", Knob::MustBe(Plain::Bool(true)));
 
 const BASE: Base = Base {
     residual: Residual::Sequential,

@@ -2,6 +2,7 @@
 //! checkpoints, and the lists that `make_architectures.py` and `make_rope.py`
 //! wrote.
 
+mod coverage;
 mod reading;
 mod refusals;
 
@@ -21,8 +22,10 @@ fn the_reference_checkpoints_are_described_exactly() {
     for folder in std::fs::read_dir(architectures_folder()).unwrap() {
         let folder = folder.unwrap().path();
         let (config, spec) = resolve(&read(&folder.join("config.json"))).unwrap();
-        let shapes = stored_shapes(&folder.join("model.safetensors"));
+        let mut shapes = stored_shapes(&folder);
         let plan = expected_tensors(&config, spec, &|name| shapes.contains_key(name)).unwrap();
+        assert!(shapes.keys().all(|name| plan.knows(name)), "{}", folder.display());
+        shapes.retain(|name, _| plan.requires(name));
         assert_eq!(shapes_of(&plan), shapes, "{}", folder.display());
         let reference = read(&folder.join("reference.json"));
         assert_eq!(Value::from(plan.parameters()), reference["parameters"], "{}", folder.display());
@@ -134,8 +137,16 @@ fn shapes_of(plan: &TensorPlan) -> Shapes {
     plan.required().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect()
 }
 
-/// Names and shapes out of the header of a safetensors file.
-fn stored_shapes(path: &Path) -> Shapes {
+/// Names and shapes out of the headers of a folder's safetensors files.
+fn stored_shapes(folder: &Path) -> Shapes {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .flat_map(|path| header_shapes(&path))
+        .collect()
+}
+
+fn header_shapes(path: &Path) -> Shapes {
     let bytes = std::fs::read(path).unwrap();
     let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
     let length = usize::try_from(u64::from_le_bytes(*length)).unwrap();

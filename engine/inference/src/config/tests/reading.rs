@@ -50,6 +50,22 @@ fn keys_shape_the_forward_pass() {
     check(LLAMA, json!({"eos_token_id": null, "bos_token_id": null}), |c| {
         c.end_of_sequence.is_empty() && c.beginning_of_sequence.is_none()
     });
+    // Scaling extends the declared length, or the trained one up to it.
+    check(LLAMA, json!({"rope_scaling": {"type": "dynamic", "factor": 1.5}}), |c| {
+        c.max_positions == 3072
+    });
+    check(LLAMA, json!({"rope_scaling": {"type": "linear", "factor": 4.0}}), |c| {
+        c.max_positions == 8192
+    });
+    check(
+        LLAMA,
+        json!({"rope_scaling": {"type": "yarn", "factor": 4,
+                                "original_max_position_embeddings": 512}}),
+        |c| c.max_positions == 2048,
+    );
+    check(LLAMA, json!({"rope_scaling": {"type": "linear", "factor": 1e30}}), |c| {
+        c.max_positions == super::super::limits::MAX_POSITIONS
+    });
     check("Qwen2ForCausalLM", json!({}), |c| c.biases == Biases { qkv: true, ..Biases::default() });
     check("Qwen3ForCausalLM", json!({}), |c| {
         c.head_dim == 128

@@ -240,6 +240,17 @@ fn refusals_name_key_and_value() {
         "config key multi_query = \"yes\": expected true, false, null or a small number",
     );
 
+    check(
+        FALCON,
+        json!({"alibi": true, "rope_scaling": {"type": "linear", "factor": 2.0}}),
+        "config key rope_scaling.type = \"linear\" is not supported: with alibi nothing is rotated",
+    );
+    check(
+        "PhiForCausalLM",
+        json!({"use_parallel_residual": false}),
+        "config key use_parallel_residual = false is not supported: only true is",
+    );
+
     // Rotation.
     check(
         LLAMA,
