@@ -39,7 +39,7 @@ fn attention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     for first in [0, 2048 - ROWS] {
         let positions = first + ROWS;
-        let mut keys = KeyValues::default();
+        let mut keys = KeyValues::new(level);
         keys.reset(KEY_HEADS, HEAD_DIM, positions);
         let one = numbers(KEY_HEADS * HEAD_DIM);
         for _ in 0..positions {

@@ -23,8 +23,9 @@ mod weights;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::config::{Activation, NormKind, Pairing};
-    pub use crate::kernels::attention::{AttentionScratch, AttentionShape, KeyValues, attend};
+    pub use crate::kernels::attention::{AttentionScratch, AttentionShape, attend};
     pub use crate::kernels::head::{Head, HeadScratch, token_logprobs};
+    pub use crate::kernels::key_values::KeyValues;
     pub use crate::kernels::lanes::{Level, WIDTH};
     pub use crate::kernels::product::{PackedRows, Panels, Start, product};
     pub use crate::kernels::rows::{activate, norm, rotate};

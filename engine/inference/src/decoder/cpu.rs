@@ -9,8 +9,9 @@ use super::ops::{OpResult, Ops, Parked, Span};
 use crate::checkpoint::{Dtype, TensorData};
 use crate::config::{Activation, Norm, Pairing};
 use crate::error::InferenceError;
-use crate::kernels::attention::{AttentionScratch, AttentionShape, KeyValues, attend};
+use crate::kernels::attention::{AttentionScratch, AttentionShape, attend};
 use crate::kernels::head::{self, Head, HeadScratch, TokenLogprob};
+use crate::kernels::key_values::KeyValues;
 use crate::kernels::lanes::{Level, WIDTH};
 use crate::kernels::product::{PackedRows, Panels, Start, product};
 use crate::kernels::rows::{self, padded};
@@ -393,7 +394,7 @@ impl Ops for Cpu {
     }
 
     fn cache(&self, shape: &AttentionShape, capacity: usize) -> OpResult<KeyValues> {
-        let mut cache = KeyValues::default();
+        let mut cache = KeyValues::new(self.level);
         cache.reset(shape.kv_heads, shape.head_dim, capacity);
         Ok(cache)
     }

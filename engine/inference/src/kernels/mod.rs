@@ -4,6 +4,7 @@
 pub mod attention;
 pub mod functions;
 pub mod head;
+pub mod key_values;
 pub mod lanes;
 pub mod product;
 pub mod rows;

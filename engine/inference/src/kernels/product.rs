@@ -48,6 +48,22 @@ impl PackedRows {
     }
 }
 
+/// A left operand in blocks of as many rows as the register tile has, the last
+/// rows in ever smaller ones; each block is `[row_depth][height]`.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    /// The blocks, one after the other.
+    pub data: &'a [f32],
+    /// Rows that are multiplied.
+    pub rows: usize,
+    /// Depth of the stored rows.
+    pub row_depth: usize,
+    /// Where the product begins in a row.
+    pub from: usize,
+    /// Depth of the product.
+    pub depth: usize,
+}
+
 /// The right operand: panels of [`WIDTH`] columns, panel `p` being
 /// `[depth][WIDTH]` from `p * panel_stride`.
 #[derive(Clone, Copy)]
@@ -97,33 +113,65 @@ pub fn product(
     out: &mut [f32],
     out_stride: usize,
 ) {
-    if rows.rows == 0 || panel_count == 0 {
+    let left = Left {
+        data: &rows.data,
+        rows: rows.rows,
+        row_depth: rows.depth,
+        from: 0,
+        depth: rows.depth,
+    };
+    let steps = Steps { row: out_stride, panel: WIDTH };
+    product_of(level, left, panels, panel_stride, panel_count, start, out, steps);
+}
+
+/// Elements of the output from one row, and from one panel, to the next.
+#[derive(Clone, Copy)]
+pub struct Steps {
+    /// From row to row.
+    pub row: usize,
+    /// From panel to panel.
+    pub panel: usize,
+}
+
+/// [`product`] of parts of packed operands, to an output of any layout.
+pub fn product_of(
+    level: Level,
+    left: Left<'_>,
+    panels: Panels<'_>,
+    panel_stride: usize,
+    panel_count: usize,
+    start: Start<'_>,
+    out: &mut [f32],
+    steps: Steps,
+) {
+    if left.rows == 0 || panel_count == 0 {
         return;
     }
-    assert!(panels.len() >= (panel_count - 1) * panel_stride + rows.depth * WIDTH);
-    assert!(out_stride >= panel_count * WIDTH || rows.rows == 1);
-    assert!(out.len() >= (rows.rows - 1) * out_stride + panel_count * WIDTH);
-    assert_eq!(rows.data.len(), rows.rows * rows.depth);
+    assert!(panels.len() >= (panel_count - 1) * panel_stride + left.depth * WIDTH);
+    assert!(left.from + left.depth <= left.row_depth);
+    assert!(left.data.len() >= left.rows * left.row_depth);
+    assert!(steps.row >= WIDTH && steps.panel >= WIDTH);
+    assert!(out.len() >= (left.rows - 1) * steps.row + (panel_count - 1) * steps.panel + WIDTH);
     if let Start::Bias(bias) | Start::OutputAndBias(bias) = start {
         assert!(bias.len() >= panel_count * WIDTH);
     }
-    dispatched(level, rows, panels, panel_stride, panel_count, start, out, out_stride);
+    dispatched(level, left, panels, panel_stride, panel_count, start, out, steps);
 }
 
 dispatch!(
     fn dispatched(
-        rows: &PackedRows,
+        left: Left<'_>,
         panels: Panels<'_>,
         panel_stride: usize,
         panel_count: usize,
         start: Start<'_>,
         out: &mut [f32],
-        out_stride: usize,
+        steps: Steps,
     ) = generic
 );
 
 /// Rows of a register tile at a level.
-fn tile_rows(level: Level) -> usize {
+pub fn tile_rows(level: Level) -> usize {
     match level {
         Level::Portable => super::lanes::Portable::TILE_ROWS,
         #[cfg(target_arch = "x86_64")]
@@ -135,7 +183,7 @@ fn tile_rows(level: Level) -> usize {
 
 /// The tallest tile of at most `tallest` rows for what remains.
 #[inline(always)]
-fn tile_height(tallest: usize, remaining: usize) -> usize {
+pub fn tile_height(tallest: usize, remaining: usize) -> usize {
     match remaining {
         _ if remaining >= tallest => tallest,
         8.. => 8,
@@ -147,18 +195,18 @@ fn tile_height(tallest: usize, remaining: usize) -> usize {
 
 /// # Safety
 ///
-/// The processor can run `L`; shapes as [`product`] asserts them.
+/// The processor can run `L`; shapes as [`product_of`] asserts them.
 #[inline(always)]
 unsafe fn generic<L: Lanes>(
-    rows: &PackedRows,
+    left: Left<'_>,
     panels: Panels<'_>,
     panel_stride: usize,
     panel_count: usize,
     start: Start<'_>,
     out: &mut [f32],
-    out_stride: usize,
+    steps: Steps,
 ) {
-    let depth = rows.depth;
+    let depth = left.depth;
     let mut widened = [0.0_f32; 2 * DEPTH_BLOCK * WIDTH];
     let mut panel = 0;
     while panel < panel_count {
@@ -169,7 +217,7 @@ unsafe fn generic<L: Lanes>(
             let block = (depth - done).min(DEPTH_BLOCK);
             let first_pass = done == 0;
             let offset = |index: usize| (panel + index) * panel_stride + done * WIDTH;
-            // SAFETY: `product` asserted that every panel lies in its slice;
+            // SAFETY: `product_of` asserted that every panel lies in its slice;
             // `widened` holds two blocks.
             let pointers: [*const f32; 2] = unsafe {
                 match panels {
@@ -195,13 +243,14 @@ unsafe fn generic<L: Lanes>(
                 }
             };
             let mut first = 0;
-            while first < rows.rows {
-                let height = tile_height(L::TILE_ROWS, rows.rows - first);
-                // SAFETY: the block of rows begins at `first * depth` and is
-                // `[depth][height]`; the output tile lies in `out`.
+            while first < left.rows {
+                let height = tile_height(L::TILE_ROWS, left.rows - first);
+                // SAFETY: the block of rows begins at `first * row_depth` and is
+                // `[row_depth][height]`; the output tile lies in `out`.
                 unsafe {
-                    let left = rows.data.as_ptr().add(first * depth + done * height);
-                    let target = out.as_mut_ptr().add(first * out_stride + panel * WIDTH);
+                    let start_of_rows = first * left.row_depth + (left.from + done) * height;
+                    let left = left.data.as_ptr().add(start_of_rows);
+                    let target = out.as_mut_ptr().add(first * steps.row + panel * steps.panel);
                     let bias = match start {
                         Start::Bias(bias) | Start::OutputAndBias(bias) if first_pass => {
                             Some(bias.as_ptr().add(panel * WIDTH))
@@ -212,17 +261,17 @@ unsafe fn generic<L: Lanes>(
                         !first_pass || matches!(start, Start::Output | Start::OutputAndBias(_));
                     let tile = Tile { depth: block, left, right: pointers, bias, output };
                     match (height, pair) {
-                        (12, 2) => tile.run::<L, 12, 2>(target, out_stride),
-                        (12, _) => tile.run::<L, 12, 1>(target, out_stride),
-                        (8, 2) => tile.run::<L, 8, 2>(target, out_stride),
-                        (8, _) => tile.run::<L, 8, 1>(target, out_stride),
-                        (6, _) => tile.run::<L, 6, 1>(target, out_stride),
-                        (4, 2) => tile.run::<L, 4, 2>(target, out_stride),
-                        (4, _) => tile.run::<L, 4, 1>(target, out_stride),
-                        (2, 2) => tile.run::<L, 2, 2>(target, out_stride),
-                        (2, _) => tile.run::<L, 2, 1>(target, out_stride),
-                        (_, 2) => tile.run::<L, 1, 2>(target, out_stride),
-                        _ => tile.run::<L, 1, 1>(target, out_stride),
+                        (12, 2) => tile.run::<L, 12, 2>(target, steps),
+                        (12, _) => tile.run::<L, 12, 1>(target, steps),
+                        (8, 2) => tile.run::<L, 8, 2>(target, steps),
+                        (8, _) => tile.run::<L, 8, 1>(target, steps),
+                        (6, _) => tile.run::<L, 6, 1>(target, steps),
+                        (4, 2) => tile.run::<L, 4, 2>(target, steps),
+                        (4, _) => tile.run::<L, 4, 1>(target, steps),
+                        (2, 2) => tile.run::<L, 2, 2>(target, steps),
+                        (2, _) => tile.run::<L, 2, 1>(target, steps),
+                        (_, 2) => tile.run::<L, 1, 2>(target, steps),
+                        _ => tile.run::<L, 1, 1>(target, steps),
                     }
                 }
                 first += height;
@@ -253,7 +302,7 @@ impl Tile {
     unsafe fn run<L: Lanes, const ROWS: usize, const PANELS: usize>(
         &self,
         out: *mut f32,
-        out_stride: usize,
+        steps: Steps,
     ) {
         // SAFETY: the caller gives pointers that are valid for the tile.
         unsafe {
@@ -261,7 +310,7 @@ impl Tile {
             if self.output {
                 for (row, sums) in sums.iter_mut().enumerate() {
                     for (panel, sum) in sums.iter_mut().enumerate() {
-                        *sum = L::load(out.add(row * out_stride + panel * WIDTH));
+                        *sum = L::load(out.add(row * steps.row + panel * steps.panel));
                     }
                 }
             }
@@ -291,7 +340,7 @@ impl Tile {
             }
             for (row, sums) in sums.iter().enumerate() {
                 for (panel, sum) in sums.iter().enumerate() {
-                    sum.store(out.add(row * out_stride + panel * WIDTH));
+                    sum.store(out.add(row * steps.row + panel * steps.panel));
                 }
             }
         }

@@ -167,7 +167,7 @@ dispatch!(
 ///
 /// The processor can run `L`.
 #[inline(always)]
-unsafe fn softcap_generic<L: Lanes>(cap: f32, row: &mut [f32]) {
+pub unsafe fn softcap_generic<L: Lanes>(cap: f32, row: &mut [f32]) {
     // SAFETY: the caller promises `L`; chunks have WIDTH elements.
     unsafe {
         for chunk in row.chunks_exact_mut(WIDTH) {

@@ -1,9 +1,10 @@
 //! Every kernel against plain `f64` arithmetic, and every level of the
 //! processor against every other, bit by bit.
 
-use super::attention::{AttentionScratch, AttentionShape, KeyValues, attend};
+use super::attention::{AttentionScratch, AttentionShape, attend};
 use super::functions;
 use super::head::{Head, HeadScratch, token_logprobs};
+use super::key_values::KeyValues;
 use super::lanes::{Lanes, Level, WIDTH, dispatch};
 use super::product::{PackedRows, Panels, Start, product};
 use super::rows::{self, padded};
@@ -234,11 +235,11 @@ fn attention_is_right_and_does_not_depend_on_its_tiles() {
         for cuts in [vec![length], vec![length / 3, length - length / 3]] {
             let found = same_at_all_levels(|level| {
                 let mut scratch = AttentionScratch::default();
-                let mut cache = KeyValues::default();
+                let mut cache = KeyValues::new(level);
                 let mut out = vec![0.0; length * width];
                 let mut first = 0;
                 for &count in &cuts {
-                    let mut next = KeyValues::default();
+                    let mut next = KeyValues::new(level);
                     next.reset(shape.kv_heads, shape.head_dim, first + count);
                     next.copy_from(&cache, first);
                     for position in first..first + count {
@@ -266,7 +267,7 @@ fn attention_is_right_and_does_not_depend_on_its_tiles() {
             });
             assert_close(&found, &expected, 3e-6, &format!("{shape:?} {length}"));
             let whole = same_at_all_levels(|level| {
-                let mut cache = KeyValues::default();
+                let mut cache = KeyValues::new(level);
                 cache.reset(shape.kv_heads, shape.head_dim, 0);
                 for position in 0..length {
                     cache.reserve_one();
@@ -429,5 +430,30 @@ fn finiteness_is_seen_anywhere() {
         let mut row = vec![1.0; 100];
         row[57] = value;
         assert_eq!(rows::all_finite(&row), expected);
+    }
+}
+
+#[test]
+fn scores_that_overflow_are_not_hidden() {
+    let shape = AttentionShape {
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 4,
+        scale: 1.0,
+        softcap: None,
+        window: None,
+        alibi_slopes: Vec::new(),
+    };
+    for (query, key, finite) in [(1.0, 1.0, true), (1e30, 1e30, false), (1e30, -1e30, false)] {
+        let found = same_at_all_levels(|level| {
+            let mut cache = KeyValues::new(level);
+            cache.reset(1, 4, 1);
+            cache.push(&[key; 4], &[1.0; 4]);
+            let mut out = vec![0.0; 4];
+            let scratch = &mut AttentionScratch::default();
+            attend(level, &shape, 0, 1, &[query; 4], 4, &cache, &mut out, 4, scratch);
+            out.iter().map(|value| if value.is_finite() { 1.0 } else { 0.0 }).collect()
+        });
+        assert_eq!(found, [if finite { 1.0 } else { 0.0 }; 4], "{query} {key}");
     }
 }
