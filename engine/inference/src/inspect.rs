@@ -24,7 +24,7 @@ pub fn facts(files: &CheckpointFiles) -> Result<Checkpoint, InferenceError> {
         Err(error) => return Err(error.into()),
     };
     let dtypes: BTreeSet<&str> =
-        files.tensors().values().map(|header| header.dtype.name()).collect();
+        files.tensors().values().map(|header| header.stored.name()).collect();
     Ok(Checkpoint {
         directory: files.directory.clone(),
         architecture: summary.architecture.unwrap_or_else(|| "unknown".to_owned()),
@@ -50,7 +50,7 @@ pub fn plan(
         if header.shape != shape {
             return Err(InferenceError::tensor(
                 name,
-                format!("has shape {:?}, config.json asks for {shape:?}", header.shape),
+                format!("has shape {:?}, the configuration asks for {shape:?}", header.shape),
             ));
         }
     }
@@ -64,7 +64,7 @@ pub fn plan(
         if files.tensor(alias)?.bytes != files.tensor(&plan.embedding)?.bytes {
             return Err(InferenceError::tensor(
                 alias,
-                "differs from the embedding, though config.json ties them",
+                "differs from the embedding, though the configuration ties them",
             ));
         }
         files.release(alias);

@@ -1,6 +1,8 @@
 //! Whether a model fits into memory, estimated before anything is read.
 
-use crate::checkpoint::CheckpointFiles;
+use std::collections::BTreeSet;
+
+use crate::checkpoint::{CheckpointFiles, Dtype, Stored, TensorHeader};
 use crate::config::DecoderConfig;
 use crate::config::tensors::{LayerTensors, TensorPlan};
 use crate::error::InferenceError;
@@ -24,7 +26,8 @@ pub enum Placement {
 }
 
 /// Decides where the layers go. Weights keep the type that they have in the
-/// file, so their size in memory is their size in the file.
+/// file, so their size in memory is their size in the file; but what is stored
+/// in blocks becomes `f32`, and so does a layer whose types differ.
 ///
 /// # Errors
 ///
@@ -37,20 +40,14 @@ pub fn place(
 ) -> Result<Placement, InferenceError> {
     let limit = memory_bytes.or_else(|| Some((free_bytes()? as f64 * FREE_SHARE) as u64));
     let Some(limit) = limit else { return Ok(Placement::Resident) };
-    let weights: u64 = files.tensors().values().map(|tensor| tensor.range.len() as u64).sum();
-    if weights + WORKING_BYTES <= limit {
+    let Estimate { frame, unpacked, layers } = estimate(files, plan);
+    let in_layers: u64 = layers.iter().sum();
+    if frame + in_layers.max(unpacked) + WORKING_BYTES <= limit {
         return Ok(Placement::Resident);
     }
-    let in_layers: u64 = plan
-        .layers
-        .iter()
-        .flat_map(LayerTensors::names)
-        .filter_map(|name| files.tensors().get(name))
-        .map(|tensor| tensor.range.len() as u64)
-        .sum();
     let layer = in_layers / config.layers.len().max(1) as u64;
-    // While a layer is packed, its tensors are mapped too.
-    let least = weights - in_layers + 2 * layer + WORKING_BYTES;
+    // While a layer is packed, its tensors are mapped or unpacked too.
+    let least = frame + unpacked.max(2 * layer) + WORKING_BYTES;
     let activations = limit.saturating_sub(least);
     let one_chunk = 4096 * config.hidden_size as u64 * 4;
     if activations < one_chunk {
@@ -62,10 +59,93 @@ pub fn place(
     Ok(Placement::Streamed { activation_bytes: usize::try_from(activations).unwrap_or(usize::MAX) })
 }
 
+/// Bytes that weights take.
+#[derive(Debug, PartialEq, Eq)]
+struct Estimate {
+    /// Those outside the layers.
+    frame: u64,
+    /// The largest of them that is stored in blocks, as numbers, which are
+    /// there while it is packed.
+    unpacked: u64,
+    /// Each layer.
+    layers: Vec<u64>,
+}
+
+fn estimate(files: &CheckpointFiles, plan: &TensorPlan) -> Estimate {
+    let in_layers: BTreeSet<&str> = plan.layers.iter().flat_map(LayerTensors::names).collect();
+    let outside = || files.tensors().iter().filter(|(name, _)| !in_layers.contains(name.as_str()));
+    let stored = |header: &TensorHeader| header.elements() * header.stored.read_as().bytes() as u64;
+    let in_blocks = |header: &TensorHeader| matches!(header.stored, Stored::Blocks(_));
+    Estimate {
+        frame: outside().map(|(_, header)| stored(header)).sum(),
+        unpacked: outside()
+            .filter(|(_, header)| in_blocks(header))
+            .map(|(_, header)| stored(header))
+            .max()
+            .unwrap_or(0),
+        layers: plan
+            .layers
+            .iter()
+            .map(|layer| {
+                layer_bytes(
+                    &layer.names().filter_map(|name| files.tensors().get(name)).collect::<Vec<_>>(),
+                )
+            })
+            .collect(),
+    }
+}
+
+/// Bytes of a layer's tensors when packed: matrices of one type keep it.
+fn layer_bytes(tensors: &[&TensorHeader]) -> u64 {
+    let matrices = || tensors.iter().filter(|header| header.shape.len() > 1);
+    let mut types = matrices().map(|header| header.stored.read_as());
+    let first = types.next().unwrap_or(Dtype::F32);
+    let bytes = if types.all(|other| other == first) { first } else { Dtype::F32 }.bytes();
+    tensors
+        .iter()
+        .map(|header| match header.shape.len() {
+            0 | 1 => header.elements() * Dtype::F32.bytes() as u64,
+            _ => header.elements() * bytes as u64,
+        })
+        .sum()
+}
+
 /// Memory that could be used now, where the system tells.
 fn free_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::resolve;
+    use crate::inspect;
+
+    /// Vocabulary 160, width 32, two layers: queries and outputs are 32 by 32,
+    /// keys and values 16 by 32, three matrices of the MLP 64 by 32.
+    #[test]
+    fn blocks_count_as_the_numbers_that_they_become() {
+        let (table, matrices, norms) = (160 * 32, 2 * 1024 + 2 * 512 + 3 * 2048, 2 * 32);
+        let cases = [
+            // Both tables and the last norm; one table while it is packed.
+            ("gguf/llama-Q4_0.gguf", 4 * (2 * table + 32), 4 * table, 4 * (matrices + norms)),
+            ("gguf/llama-F32.gguf", 4 * (2 * table + 32), 0, 4 * (matrices + norms)),
+            // Matrices of two types become `f32`.
+            ("gguf/llama-F16-BF16.gguf", 4 * table + 4 * 32, 0, 4 * (matrices + norms)),
+        ];
+        for (name, frame, unpacked, layer) in cases {
+            let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+            let files = CheckpointFiles::open(&fixtures.join(name)).unwrap();
+            let (config, spec) = resolve(&files.config).unwrap();
+            let plan = inspect::plan(&files, &config, spec).unwrap();
+            let expected = Estimate { frame, unpacked, layers: vec![layer; 2] };
+            assert_eq!(estimate(&files, &plan), expected, "{name}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Headers of safetensors files.
+//! Tensor headers, and how they are read from safetensors files.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 
 use super::Dtype;
+use super::blocks::BlockType;
 use crate::error::InferenceError;
 
 /// Tensors in one file.
@@ -15,17 +16,48 @@ const MAX_DIMENSIONS: usize = 8;
 /// Bytes of a tensor's name.
 const MAX_NAME_BYTES: usize = 512;
 
+/// How a tensor's numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// One by one.
+    Plain(Dtype),
+    /// In blocks, which become `f32` when they are read.
+    Blocks(BlockType),
+}
+
+impl Stored {
+    /// The name that competitions use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stored::Plain(dtype) => dtype.name(),
+            Stored::Blocks(block_type) => block_type.name(),
+        }
+    }
+
+    /// The element type of [`super::TensorData`].
+    pub fn read_as(self) -> Dtype {
+        match self {
+            Stored::Plain(dtype) => dtype,
+            Stored::Blocks(_) => Dtype::F32,
+        }
+    }
+}
+
 /// Where a tensor is and what it looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorHeader {
-    /// Element type.
-    pub dtype: Dtype,
+    /// How its numbers are stored.
+    pub stored: Stored,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Index of the file.
     pub file: usize,
     /// Bytes within the file.
     pub range: Range<usize>,
+    /// Heads whose rows are interleaved, as GGUF has them in queries and keys:
+    /// the rows of a head are first, second, ... of its lower half, each
+    /// followed by the one of the upper half that is rotated with it.
+    pub interleaved_heads: Option<usize>,
 }
 
 impl TensorHeader {
@@ -80,7 +112,14 @@ pub fn read(
         if range.end > bytes.len() {
             return Err(InferenceError::tensor(&name, "ends after the end of its file"));
         }
-        tensors.push((name, TensorHeader { dtype, shape: info.shape.clone(), file, range }));
+        let header = TensorHeader {
+            stored: Stored::Plain(dtype),
+            shape: info.shape.clone(),
+            file,
+            range,
+            interleaved_heads: None,
+        };
+        tensors.push((name, header));
     }
     Ok(tensors)
 }
