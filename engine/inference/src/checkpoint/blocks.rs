@@ -145,7 +145,6 @@ fn q6_k(block: &[u8; 210]) -> [f32; LARGE] {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::borrow::Cow;
 
