@@ -122,6 +122,46 @@ fn each_is_refused_and_the_honest_model_wins() {
     assert_eq!(alone["competitions"][0]["submissions"][0], submissions[0]);
 }
 
+/// The same for a GGUF file, beside one that is sound.
+#[test]
+fn broken_gguf_files_are_refused() {
+    let good = fs::read(root().join("tests/fixtures/gguf/llama-Q4_0.gguf")).unwrap();
+    let patch = |at: usize, bytes: &[u8]| {
+        let mut copy = good.clone();
+        copy[at..at + bytes.len()].copy_from_slice(bytes);
+        copy
+    };
+    let find = |text: &[u8]| good.windows(text.len()).position(|window| window == text).unwrap();
+    let huge = (1_u64 << 60).to_le_bytes();
+    // After the name: number of dimensions, one dimension, type, offset.
+    let norm = find(b"output_norm.weight") + "output_norm.weight".len();
+    let cases = [
+        ("truncated", good[..good.len() / 2].to_vec()),
+        ("truncated_header", good[..100].to_vec()),
+        ("surplus", [good.as_slice(), &[0; 64]].concat()),
+        ("no_gguf", patch(0, b"GGML")),
+        ("version_1", patch(4, &[1])),
+        ("tensors_2_60", patch(8, &huge)),
+        ("keys_2_60", patch(16, &huge)),
+        ("key_of_2_60_bytes", patch(24, &huge)),
+        ("text_of_2_60_bytes", patch(find(b"llama") - 8, &huge)),
+        ("dimensions_2_31", patch(norm, &[0, 0, 0, 128])),
+        ("shape_2_60", patch(norm + 4, &huge)),
+        ("unknown_type", patch(norm + 12, &[99])),
+        ("out_of_range", patch(norm + 16, &huge)),
+        ("overlap", patch(norm + 16, &[0; 8])),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut shown = String::new();
+    for (name, bytes) in cases {
+        let path = write(folder.path(), &format!("{name}.gguf"), &bytes);
+        let ended = run(&["inspect", &path]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{name}");
+        shown += &format!("{name}\n    {}", ended.stderr);
+    }
+    with_filters(folder.path(), || insta::assert_snapshot!(shown));
+}
+
 /// The embedding must have a row for every id that the tokenizer can give.
 #[test]
 fn tokens_outside_the_vocabulary_are_a_rejection() {

@@ -45,6 +45,17 @@ fn equal_tensors_are_known_by_their_digest() {
 }
 
 #[test]
+fn a_gguf_file_is_described() {
+    let ended = run(&["inspect", "tests/fixtures/gguf/llama-Q4_K-Q6_K.gguf", "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let report = ended.json();
+    assert_eq!(report["architecture"], "LlamaForCausalLM");
+    assert_eq!(report["dtypes"], serde_json::json!(["Q4_K", "Q6_K", "float32"]));
+    assert_eq!(report["bytes"], 273_600);
+    assert!(report["tensors_sha256"].is_string());
+}
+
+#[test]
 fn what_is_no_model_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     for path in ["missing", folder.path().to_str().unwrap(), "README.md"] {

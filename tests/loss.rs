@@ -124,3 +124,30 @@ fn what_cannot_be_scored_is_explained() {
     }
     with_filters(folder.path(), || insta::assert_snapshot!(shown));
 }
+
+/// A GGUF file brings its own tokenizer, or ids are scored without.
+#[test]
+fn a_gguf_file_is_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let reference = read_json(&root().join("tests/fixtures/gguf/reference.json"));
+    let file = write(folder.path(), "tokens.json", reference["input_ids"].to_string());
+    for (name, expected) in reference["token_nll"].as_object().unwrap() {
+        let model = root().join("tests/fixtures/gguf").join(name).display().to_string();
+        let ended = run(&["loss", "--model", &model, "--tokens", &file, "--json"]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{model}");
+        let report = ended.json();
+        let found = report["sequences"].as_array().unwrap();
+        for (found, expected) in found.iter().zip(expected.as_array().unwrap()) {
+            assert_losses(name, found, &numbers(expected));
+        }
+    }
+    let tokenizer = "tests/fixtures/gguf/tokenizer-gpt-2.gguf";
+    let model = "tests/fixtures/gguf/llama-Q8_0.gguf";
+    let text = write(folder.path(), "text.txt", "qz#");
+    let ended = run(&["loss", "--model", model, "--text", &text, "--tokenizer", tokenizer]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    assert!(ended.stdout.contains("bits per byte"), "{}", ended.stdout);
+    let ended = run(&["loss", "--model", model, "--text", &text]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("tokenizer.ggml.tokens: is missing"), "{}", ended.stderr);
+}

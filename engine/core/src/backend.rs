@@ -17,7 +17,8 @@ pub trait Backend: Send + Sync {
     /// compute other bits.
     fn version(&self) -> String;
 
-    /// Reads headers only: nothing the size of the model is allocated.
+    /// Reads headers only, of a directory or a GGUF file: nothing the size of
+    /// the model is allocated.
     fn inspect(&self, directory: &Path) -> Result<Checkpoint, BackendError>;
 
     /// What of `limits` the weights do not meet. Reads every weight once.

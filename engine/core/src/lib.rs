@@ -10,6 +10,7 @@ pub mod chain;
 pub mod commitment;
 pub mod competition;
 pub mod document;
+pub mod gguf;
 pub mod host;
 pub mod limits;
 pub mod model;

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 /// Facts read from a checkpoint's configuration and tensor headers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
-    /// Where the files are.
+    /// Where the files are: a directory or a GGUF file.
     pub directory: PathBuf,
     /// As `config.json` names it, such as `LlamaForCausalLM`.
     pub architecture: String,
     /// Numbers in all tensors; tensors that share one storage count once.
     pub parameters: u64,
-    /// Size of all files in the directory.
+    /// Size of all files in the directory, or of the GGUF file.
     pub bytes: u64,
-    /// Element types that occur, sorted: `bfloat16`, `float32`.
+    /// Element types that occur, sorted: `bfloat16`, `float32`, `Q4_K`.
     pub dtypes: Vec<String>,
     /// Rows of the embedding.
     pub vocabulary_size: u64,

@@ -33,7 +33,7 @@ pub struct Row {
 /// Names a model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ModelReference {
-    /// A directory on this machine.
+    /// A directory or a GGUF file on this machine.
     Directory(PathBuf),
     /// A repository of the hub at a commit hash.
     Repository {
@@ -44,9 +44,9 @@ pub enum ModelReference {
     },
 }
 
-/// Makes a model's files available as a directory.
+/// Makes a model's files available as a directory, or as one GGUF file.
 pub trait ModelSource: Send + Sync {
-    /// The directory with the model's files. `max_bytes` bounds what may be
+    /// The directory with the model's files, or its GGUF file. `max_bytes` bounds what may be
     /// fetched; it is checked before the first byte comes.
     fn fetch(
         &self,

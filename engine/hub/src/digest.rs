@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use evaltasks_core::gguf;
 use rayon::prelude::*;
 use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
@@ -11,13 +12,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::HubError;
-use crate::files::{ListedFile, list_files};
+use crate::files::{ListedFile, is_gguf, model_files};
 use crate::limits::{MAX_HEADER_BYTES, MAX_INDEX_BYTES, MAX_MODEL_FILES};
 
 /// What a model is known by. All digests are SHA-256 in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelDigest {
-    /// Every file of the directory, sorted by the bytes of its name.
+    /// Every file of the directory, or the one that the model is, sorted by the bytes of its name.
     pub files: Vec<FileDigest>,
     /// Over `<sha256> <bytes> <name>` and a NUL for every file in that order:
     /// two directories share it when they hold the same files.
@@ -47,7 +48,7 @@ pub struct FileDigest {
 pub struct TensorDigest {
     /// Name in the checkpoint.
     pub name: String,
-    /// Element type as safetensors writes it: `BF16`, `F32`.
+    /// Element type as safetensors or GGUF writes it: `BF16`, `F32`, `Q4_K`.
     pub dtype: String,
     /// Extent of each dimension.
     pub shape: Vec<usize>,
@@ -64,11 +65,11 @@ pub struct TensorDigest {
 /// Files that cannot be read, links that leave the directory, a checkpoint
 /// whose header or weight index is not well formed, and everything over one of
 /// the [`limits`](crate::limits).
-pub fn digest_model(directory: &Path) -> Result<ModelDigest, HubError> {
-    let files = list_files(directory, MAX_MODEL_FILES)?;
+pub fn digest_model(path: &Path) -> Result<ModelDigest, HubError> {
+    let files = model_files(path, MAX_MODEL_FILES)?;
     let mut tensors = Vec::new();
     for file in weight_files(&files)? {
-        tensors.extend(read_header(file)?);
+        tensors.extend(if is_gguf(&file.path) { read_gguf(file)? } else { read_header(file)? });
     }
     let whole = files.iter().map(|file| Piece { path: &file.path, start: 0, bytes: file.bytes });
     let pieces: Vec<Piece> = whole.chain(tensors.iter().map(|tensor| tensor.piece)).collect();
@@ -165,14 +166,18 @@ struct Tensor<'a> {
 }
 
 /// The files that make up the checkpoint: `model.safetensors`, or those that
-/// the weight index names. Others may lie beside them and do not count, so
+/// the weight index names, or the only GGUF file. Others may lie beside them and do not count, so
 /// that a copy is not hidden by a file that nothing loads.
 fn weight_files(files: &[ListedFile]) -> Result<Vec<&ListedFile>, HubError> {
     let find = |name: &str| files.iter().find(|file| file.name == name);
     if let Some(single) = find("model.safetensors") {
         return Ok(vec![single]);
     }
-    let Some(index) = find("model.safetensors.index.json") else { return Ok(Vec::new()) };
+    let Some(index) = find("model.safetensors.index.json") else {
+        let of_folder = |file: &&ListedFile| is_gguf(&file.path) && !file.name.contains('/');
+        let gguf: Vec<&ListedFile> = files.iter().filter(of_folder).collect();
+        return Ok(if gguf.len() == 1 { gguf } else { Vec::new() });
+    };
     let bad = |reason: String| HubError::BadIndex { path: index.path.clone(), reason };
     if index.bytes > MAX_INDEX_BYTES {
         return Err(bad(format!("it has {} bytes of at most {MAX_INDEX_BYTES}", index.bytes)));
@@ -239,4 +244,25 @@ fn read_header(file: &ListedFile) -> Result<Vec<Tensor<'_>>, HubError> {
     let mut tensors: Vec<Tensor> = metadata.offset_keys().into_iter().filter_map(tensor).collect();
     tensors.sort_by(|a, b| (a.piece.start, &a.name).cmp(&(b.piece.start, &b.name)));
     Ok(tensors)
+}
+
+/// The tensors that a GGUF file says it has, in the order of their bytes.
+fn read_gguf(file: &ListedFile) -> Result<Vec<Tensor<'_>>, HubError> {
+    let path = &file.path;
+    let opened = File::open(path).map_err(HubError::read(path))?;
+    let mut start = Vec::new();
+    opened.take(gguf::MAX_HEADER_BYTES).read_to_end(&mut start).map_err(HubError::read(path))?;
+    let header = gguf::Header::parse(&start, file.bytes)
+        .map_err(|error| HubError::BadHeader { path: path.clone(), reason: error.to_string() })?;
+    let tensor = |tensor: gguf::Tensor| Tensor {
+        name: tensor.name,
+        dtype: tensor.tensor_type.to_string(),
+        shape: tensor.shape,
+        piece: Piece {
+            path,
+            start: tensor.range.start,
+            bytes: tensor.range.end - tensor.range.start,
+        },
+    };
+    Ok(header.tensors.into_iter().map(tensor).collect())
 }

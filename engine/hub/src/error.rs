@@ -26,8 +26,8 @@ pub enum HubError {
         /// Repository, with its revision.
         what: String,
     },
-    /// Something other than a directory was given as a model.
-    #[error("use {} as a model: it is not a directory", path.display())]
+    /// Something other than a directory or a GGUF file was given as a model.
+    #[error("use {} as a model: it is neither a directory nor a .gguf file", path.display())]
     NotADirectory {
         /// What was given.
         path: PathBuf,
@@ -162,7 +162,7 @@ pub enum HubError {
     /// The drawing itself.
     #[error(transparent)]
     Random(#[from] evaltasks_core::random::RandomError),
-    /// A safetensors file that is not well formed.
+    /// A safetensors or GGUF file that is not well formed.
     #[error("read the header of {}: {reason}", path.display())]
     BadHeader {
         /// The file.

@@ -18,6 +18,24 @@ pub(crate) struct ListedFile {
     pub bytes: u64,
 }
 
+/// Whether a path is named like a GGUF file.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == evaltasks_core::gguf::EXTENSION)
+}
+
+/// The files of a model: all below a folder, or the one that `path` is.
+///
+/// # Errors
+/// Those of [`list_files`].
+pub(crate) fn model_files(path: &Path, max_files: usize) -> Result<Vec<ListedFile>, HubError> {
+    let metadata = fs::metadata(path).map_err(HubError::read(path))?;
+    if !metadata.is_file() {
+        return list_files(path, max_files);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(vec![ListedFile { name, path: path.to_owned(), bytes: metadata.len() }])
+}
+
 /// All files below `folder`, sorted by the bytes of their paths below it.
 ///
 /// What begins with a dot is left out. A link counts as the file that it leads

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
 
 use crate::HubError;
-use crate::files::list_files;
+use crate::files::{is_gguf, list_files};
 use crate::limits::MAX_MODEL_FILES;
 
-/// Models in directories of this machine.
+/// Models in directories and GGUF files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalModels;
 
 impl ModelSource for LocalModels {
-    /// The directory itself, made absolute. Nothing is fetched, so `max_bytes`
+    /// The directory or file itself, made absolute. Nothing is fetched, so `max_bytes`
     /// does not matter; the competition's limit is checked against the
     /// checkpoint.
     fn fetch(
@@ -21,7 +21,7 @@ impl ModelSource for LocalModels {
         _max_bytes: Option<u64>,
     ) -> Result<PathBuf, SourceError> {
         match reference {
-            ModelReference::Directory(path) => Ok(check_directory(path)?),
+            ModelReference::Directory(path) => Ok(check_path(path)?),
             ModelReference::Repository { repository, revision } => {
                 let what = format!("{repository}@{revision}");
                 Err(HubError::NeedsHub { what }.into())
@@ -30,8 +30,11 @@ impl ModelSource for LocalModels {
     }
 }
 
-fn check_directory(path: &Path) -> Result<PathBuf, HubError> {
+fn check_path(path: &Path) -> Result<PathBuf, HubError> {
     let directory = fs::canonicalize(path).map_err(HubError::read(path))?;
+    if directory.is_file() && is_gguf(&directory) {
+        return Ok(directory);
+    }
     if !directory.is_dir() {
         return Err(HubError::NotADirectory { path: path.to_owned() });
     }

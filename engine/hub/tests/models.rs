@@ -65,7 +65,7 @@ fn what_is_no_model_is_refused() {
     let at = |name: &str| model.path().join(name);
     for (path, expected) in [
         (at("missing"), "No such file"),
-        (at("file"), "it is not a directory"),
+        (at("file"), "it is neither a directory nor a .gguf file"),
         (at("empty"), "the directory has no files"),
         (at("a\0b"), "NUL byte"),
         (PathBuf::new(), "No such file"),
@@ -322,4 +322,31 @@ fn digests_do_not_depend_on_the_number_of_threads() {
         pool.install(|| digest_model(Path::new(model.path()))).unwrap()
     };
     assert_eq!(with(1), with(7));
+}
+
+/// A GGUF file is a model by itself, and alone in a directory.
+#[test]
+fn a_gguf_file_is_digested_by_its_tensors() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf");
+    let file = fixtures.join("llama-Q4_0.gguf");
+    assert_eq!(fetch(&file), Ok(file.canonicalize().unwrap()));
+    let bytes = fs::read(&file).unwrap();
+    let alone = digest_model(&file).unwrap();
+    assert_eq!(alone.files[0].sha256, sha256(&bytes));
+    assert_eq!(alone.tensors.len(), 21);
+    let last = alone.tensors.last().unwrap();
+    let count: usize = last.shape.iter().product();
+    let size = match last.dtype.as_str() {
+        "F32" => count * 4,
+        "Q4_0" => count / 32 * 18,
+        other => panic!("{other}"),
+    };
+    let padding = bytes.len() - bytes.len().next_multiple_of(32) + size.next_multiple_of(32) - size;
+    let end = bytes.len() - padding;
+    assert_eq!(last.sha256, sha256(&bytes[end - size..end]));
+    let model = folder(&[("llama-Q4_0.gguf", &bytes)]);
+    assert_eq!(digest_model(model.path()).unwrap(), alone);
+    let broken = folder(&[("a.gguf", &bytes[..bytes.len() - 32])]);
+    let error = chain(&digest_model(broken.path()).unwrap_err());
+    assert!(error.contains("read the header of") && error.contains("ends at byte"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use evaltasks_core::backend::RunControl;
 use evaltasks_core::model::{Checkpoint, NormLimits, Violation};
 
-use crate::checkpoint::{CheckpointFiles, Dtype, TensorHeader};
+use crate::checkpoint::{CheckpointFiles, TensorHeader};
 use crate::config::{ConfigError, config_summary, resolve, tensors};
 use crate::error::InferenceError;
 use crate::weights::for_each_f32;
@@ -29,7 +29,7 @@ pub fn facts(files: &CheckpointFiles) -> Result<Checkpoint, InferenceError> {
     let is_weight = |name: &str| plan.as_ref().is_none_or(|plan| plan.requires(name));
     let weights = files.tensors().iter().filter(|(name, _)| is_weight(name));
     let dtypes: BTreeSet<&str> = weights
-        .map(|(name, header)| header.dtype(name).map(Dtype::name))
+        .map(|(name, header)| header.dtype(name).map(|_| header.stored.name()))
         .collect::<Result<_, _>>()?;
     Ok(Checkpoint {
         directory: files.directory.clone(),
@@ -57,7 +57,7 @@ pub fn plan(
         if header.shape != shape {
             return Err(InferenceError::tensor(
                 name,
-                format!("has shape {:?}, config.json asks for {shape:?}", header.shape),
+                format!("has shape {:?}, the configuration asks for {shape:?}", header.shape),
             ));
         }
     }
@@ -71,7 +71,7 @@ pub fn plan(
         if files.tensor(alias)?.bytes != files.tensor(&plan.embedding)?.bytes {
             return Err(InferenceError::tensor(
                 alias,
-                "differs from the embedding, though config.json ties them",
+                "differs from the embedding, though the configuration ties them",
             ));
         }
         files.release(alias);

@@ -1,6 +1,8 @@
 //! Whether a model fits into memory, estimated before anything is read.
 
-use crate::checkpoint::CheckpointFiles;
+use std::collections::BTreeSet;
+
+use crate::checkpoint::{CheckpointFiles, Dtype, Stored, TensorHeader};
 use crate::config::DecoderConfig;
 use crate::config::tensors::{LayerTensors, TensorPlan};
 use crate::decoder::forward::MAX_TILE_ROWS;
@@ -79,7 +81,8 @@ impl Budget {
 }
 
 /// Decides where the layers go. Weights keep the type that they have in the
-/// file, so their size in memory is their size in the file.
+/// file, so their size in memory is their size in the file; but what is stored
+/// in blocks becomes `f32`, and so does a layer whose types differ.
 ///
 /// # Errors
 ///
@@ -96,16 +99,9 @@ pub fn place(
         MemoryLimit::Bytes(bytes) => Some(bytes),
         MemoryLimit::Streamed { .. } => None,
     };
-    let size = |names: &mut dyn Iterator<Item = &str>| -> u64 {
-        let headers = names.filter_map(|name| files.tensors().get(name));
-        headers.map(|header| header.range.len() as u64).sum()
-    };
-    let weights = size(&mut files.tensors().keys().map(String::as_str));
-    let layers = plan.layers.iter().map(|layer| size(&mut LayerTensors::names(layer)));
-    let in_layers: u64 = layers.clone().sum();
-    let largest_layer = layers.max().unwrap_or(0);
-    // While a layer is packed, its largest map is there twice.
-    let streamed_bytes = weights - in_layers + 2 * largest_layer;
+    let Estimate { frame, unpacked, layers } = estimate(files, plan);
+    let in_layers: u64 = layers.iter().sum();
+    let largest_layer = layers.into_iter().max().unwrap_or(0);
     let (query, key) = (config.heads * config.head_dim, config.kv_heads * padded(config.head_dim));
     let budget = |weight_bytes| Budget {
         limit_bytes,
@@ -117,12 +113,13 @@ pub fn place(
             _ => None,
         },
     };
-    let resident = budget(weights);
+    let resident = budget(frame + in_layers.max(unpacked));
     let fits = resident.activation_bytes(USUAL_CHUNK).is_ok();
     if fits && !matches!(limit, MemoryLimit::Streamed { .. }) {
         return Ok((Placement::Resident, resident));
     }
-    let streamed = budget(streamed_bytes);
+    // While a layer is packed, its tensors are mapped or unpacked too.
+    let streamed = budget(frame + unpacked.max(2 * largest_layer));
     streamed.activation_bytes(USUAL_CHUNK)?;
     Ok((Placement::Streamed, streamed))
 }
@@ -135,6 +132,57 @@ fn thread_bytes(config: &DecoderConfig) -> u64 {
     let columns =
         3 * config.hidden_size + 3 * query + 4 * padded(config.intermediate_size) + LOGIT_COLUMNS;
     4 * (MAX_TILE_ROWS * columns) as u64
+}
+
+/// Bytes that weights take.
+#[derive(Debug, PartialEq, Eq)]
+struct Estimate {
+    /// Those outside the layers.
+    frame: u64,
+    /// The largest of them that is stored in blocks, as numbers, which are
+    /// there while it is packed.
+    unpacked: u64,
+    /// Each layer.
+    layers: Vec<u64>,
+}
+
+fn estimate(files: &CheckpointFiles, plan: &TensorPlan) -> Estimate {
+    let in_layers: BTreeSet<&str> = plan.layers.iter().flat_map(LayerTensors::names).collect();
+    let outside = || files.tensors().iter().filter(|(name, _)| !in_layers.contains(name.as_str()));
+    let stored = |header: &TensorHeader| header.elements() * header.stored.read_as().bytes() as u64;
+    let in_blocks = |header: &TensorHeader| matches!(header.stored, Stored::Blocks(_));
+    Estimate {
+        frame: outside().map(|(_, header)| stored(header)).sum(),
+        unpacked: outside()
+            .filter(|(_, header)| in_blocks(header))
+            .map(|(_, header)| stored(header))
+            .max()
+            .unwrap_or(0),
+        layers: plan
+            .layers
+            .iter()
+            .map(|layer| {
+                layer_bytes(
+                    &layer.names().filter_map(|name| files.tensors().get(name)).collect::<Vec<_>>(),
+                )
+            })
+            .collect(),
+    }
+}
+
+/// Bytes of a layer's tensors when packed: matrices of one type keep it.
+fn layer_bytes(tensors: &[&TensorHeader]) -> u64 {
+    let matrices = || tensors.iter().filter(|header| header.shape.len() > 1);
+    let mut types = matrices().map(|header| header.stored.read_as());
+    let first = types.next().unwrap_or(Dtype::F32);
+    let bytes = if types.all(|other| other == first) { first } else { Dtype::F32 }.bytes();
+    tensors
+        .iter()
+        .map(|header| match header.shape.len() {
+            0 | 1 => header.elements() * Dtype::F32.bytes() as u64,
+            _ => header.elements() * bytes as u64,
+        })
+        .sum()
 }
 
 /// Memory that could be used now, where the system tells: what the machine
@@ -154,4 +202,35 @@ fn group_bytes() -> Option<u64> {
         text.trim().parse().ok()
     };
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::resolve;
+    use crate::inspect;
+
+    /// Vocabulary 160, width 32, two layers: queries and outputs are 32 by 32,
+    /// keys and values 16 by 32, three matrices of the MLP 64 by 32.
+    #[test]
+    fn blocks_count_as_the_numbers_that_they_become() {
+        let (table, matrices, norms) = (160 * 32, 2 * 1024 + 2 * 512 + 3 * 2048, 2 * 32);
+        let cases = [
+            // Both tables and the last norm; one table while it is packed.
+            ("gguf/llama-Q4_0.gguf", 4 * (2 * table + 32), 4 * table, 4 * (matrices + norms)),
+            ("gguf/llama-F32.gguf", 4 * (2 * table + 32), 0, 4 * (matrices + norms)),
+            // Matrices of two types become `f32`.
+            ("gguf/llama-F16-BF16.gguf", 4 * table + 4 * 32, 0, 4 * (matrices + norms)),
+        ];
+        for (name, frame, unpacked, layer) in cases {
+            let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+            let files = CheckpointFiles::open(&fixtures.join(name)).unwrap();
+            let (config, spec) = resolve(&files.config).unwrap();
+            let plan = inspect::plan(&files, &config, spec).unwrap();
+            let expected = Estimate { frame, unpacked, layers: vec![layer; 2] };
+            assert_eq!(estimate(&files, &plan), expected, "{name}");
+        }
+    }
 }

@@ -1,4 +1,6 @@
-//! Tokenizers from `tokenizer.json`, by the `tokenizers` library.
+//! Tokenizers from `tokenizer.json` or a GGUF file, by the `tokenizers` library.
+
+mod gguf;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::InferenceError;
 
+const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Bytes of `tokenizer.json`.
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 /// Bytes of `tokenizer_config.json`.
@@ -28,14 +31,19 @@ pub struct HuggingFaceTokenizer {
 }
 
 impl HuggingFaceTokenizer {
-    /// Opens a `tokenizer.json`, or the one in a directory. The special
-    /// tokens come from the `tokenizer_config.json` beside it.
+    /// Opens a `tokenizer.json` or a GGUF file, or the one in a directory. The
+    /// special tokens come from the `tokenizer_config.json` beside it, or from
+    /// the GGUF file; its digest is that of the `tokenizer.json` that stands
+    /// for it.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, is over its limit, or is not a tokenizer.
     pub fn open(path: &Path) -> Result<Self, InferenceError> {
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let file = if path.is_dir() { path.join(TOKENIZER_FILE) } else { path.to_owned() };
+        if let Some(file) = in_gguf(path)? {
+            return Self::open_gguf(&file);
+        }
         let bytes = read(&file, MAX_TOKENIZER_BYTES)?;
         let settings_file = file.with_file_name("tokenizer_config.json");
         let settings = if settings_file.exists() {
@@ -46,6 +54,19 @@ impl HuggingFaceTokenizer {
             Value::Null
         };
         Self::from_bytes(&file, &bytes, &settings)
+    }
+
+    /// Whether [`Self::open`] would find a file at all.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(TOKENIZER_FILE).exists() || in_gguf(path).is_ok_and(|file| file.is_some())
+    }
+
+    fn open_gguf(file: &Path) -> Result<Self, InferenceError> {
+        let map = crate::checkpoint::map(file)?;
+        let header = crate::checkpoint::gguf::header(file, &map)?;
+        let documents =
+            gguf::documents(&header.metadata).map_err(|reason| refused(file, reason))?;
+        Self::from_bytes(file, documents.tokenizer.to_string().as_bytes(), &documents.settings)
     }
 
     fn from_bytes(file: &Path, bytes: &[u8], settings: &Value) -> Result<Self, InferenceError> {
@@ -160,6 +181,18 @@ fn is_byte_token(token: &str) -> bool {
         .strip_prefix("<0x")
         .and_then(|rest| rest.strip_suffix('>'))
         .is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+}
+
+/// The GGUF file that a path means; a `tokenizer.json` in a directory goes first.
+fn in_gguf(path: &Path) -> Result<Option<PathBuf>, InferenceError> {
+    if path.join(TOKENIZER_FILE).exists() {
+        return Ok(None);
+    }
+    match path.canonicalize() {
+        Ok(path) => crate::checkpoint::gguf_file(&path),
+        // Opening it says why.
+        Err(_) => Ok(None),
+    }
 }
 
 fn refused(path: &Path, reason: String) -> InferenceError {

@@ -49,7 +49,7 @@ impl EngineArguments {
     }
 }
 
-/// Opens a `tokenizer.json`, or the one in a directory.
+/// Opens a `tokenizer.json` or a GGUF file, or the one in a directory.
 pub fn open_tokenizer(path: &Path) -> Result<Arc<dyn Tokenizer>, SourceError> {
     Ok(Arc::new(HuggingFaceTokenizer::open(path)?))
 }

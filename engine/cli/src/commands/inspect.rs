@@ -24,9 +24,10 @@ limits them; the model is not run.
 
 Examples:
   evaltasks inspect ./my-model
+  evaltasks inspect ./my-model.gguf
   evaltasks inspect ./my-model --competitions competitions/sn9.yaml")]
 pub struct Arguments {
-    /// Directory of the model
+    /// Directory of the model, or its GGUF file
     model: PathBuf,
     /// Competition file: say of each competition whether it accepts the model
     #[arg(long, value_name = "FILE")]

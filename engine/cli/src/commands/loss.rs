@@ -12,6 +12,7 @@ use evaltasks_core::model::ModelConstraints;
 use evaltasks_core::source::{ModelReference, ModelSource};
 use evaltasks_core::task::{Answer, Operation, Span};
 use evaltasks_hub::LocalModels;
+use evaltasks_inference::HuggingFaceTokenizer;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -30,10 +31,11 @@ its tokenizer adds, and cut into sequences of the model's length.
 
 Examples:
   evaltasks loss --model ./my-model --text story.txt
+  evaltasks loss --model ./my-model.gguf --text story.txt
   evaltasks loss --model ./my-model --tokens ids.json --json")]
 pub struct Arguments {
-    /// Directory of the model
-    #[arg(long, value_name = "DIR")]
+    /// Directory of the model, or its GGUF file
+    #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Text to score, as UTF-8
     #[arg(long, value_name = "FILE", required_unless_present = "tokens")]
@@ -42,7 +44,8 @@ pub struct Arguments {
     /// each a sequence of its own
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     tokens: Option<PathBuf>,
-    /// Tokenizer: a directory or a tokenizer.json; by default the model's own
+    /// Tokenizer: a directory, a tokenizer.json or a GGUF file; by default the
+    /// model's own
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Score so often, and tell how long each time took; the results are the
@@ -130,12 +133,16 @@ const DEFAULT_SEQUENCE_LENGTH: u64 = 2048;
 
 /// The tokenizer that was named, else the model's own. Ids can be scored
 /// without any.
-fn tokenizer(arguments: &Arguments, directory: &Path) -> Result<Arc<dyn Tokenizer>> {
-    let own = directory.join("tokenizer.json");
+fn tokenizer(arguments: &Arguments, model: &Path) -> Result<Arc<dyn Tokenizer>> {
+    let no_text = arguments.text.is_none();
     match &arguments.tokenizer {
-        None if arguments.text.is_none() && !own.exists() => Ok(Arc::new(NoTokenizer)),
+        None if no_text && !HuggingFaceTokenizer::is_at(model) => Ok(Arc::new(NoTokenizer)),
+        // A GGUF file's tokenizer may be of a kind that is not supported.
+        None if no_text && model.is_file() => {
+            Ok(open_tokenizer(model).unwrap_or_else(|_| Arc::new(NoTokenizer)))
+        }
         named => {
-            let path = named.as_deref().unwrap_or(directory);
+            let path = named.as_deref().unwrap_or(model);
             open_tokenizer(path)
                 .map_err(|error| anyhow!(error))
                 .context("open a tokenizer, which --tokenizer names where the model has none")

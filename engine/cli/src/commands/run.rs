@@ -44,7 +44,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     submissions: Option<PathBuf>,
     /// A model that competes; may be repeated. The first has uid 0 and block 0,
-    /// the second uid 1 and block 1, and so on. Replaces those in FILE
+    /// the second uid 1 and block 1, and so on. DIR may be a GGUF file.
+    /// Replaces those in FILE
     #[arg(long, value_name = "NAME=DIR", value_parser = named_directory)]
     model: Vec<(String, PathBuf)>,
     /// Seed of the round, of up to 256 bits, in decimal or as 0x and

@@ -38,6 +38,24 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// Whether a directory has safetensors.
+pub fn has_safetensors(directory: &Path) -> bool {
+    directory.join(SINGLE_FILE).exists() || directory.join(INDEX_FILE).exists()
+}
+
+/// Names of what lies in a directory, sorted; names that are not UTF-8 are
+/// left out.
+pub fn names(directory: &Path) -> Result<Vec<String>, InferenceError> {
+    let mut names = Vec::new();
+    let entries = std::fs::read_dir(directory).map_err(InferenceError::read(directory))?;
+    for entry in entries.take(MAX_FILES) {
+        let entry = entry.map_err(InferenceError::read(directory))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// The single file when there is one, else those that the index names.
 pub fn shards(directory: &Path) -> Result<Shards, InferenceError> {
     if directory.join(SINGLE_FILE).exists() {

@@ -1,4 +1,4 @@
-//! Headers of safetensors files.
+//! Tensor headers, and how they are read from safetensors files.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 
 use super::Dtype;
+use super::blocks::BlockType;
 use crate::error::InferenceError;
 
 /// Tensors in one file.
@@ -15,32 +16,64 @@ const MAX_DIMENSIONS: usize = 8;
 /// Bytes of a tensor's name.
 const MAX_NAME_BYTES: usize = 512;
 
+/// How a tensor's numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// One by one.
+    Plain(Dtype),
+    /// In blocks, which become `f32` when they are read.
+    Blocks(BlockType),
+    /// As no weight may be; masks, which some checkpoints store beside their
+    /// weights, may.
+    Other(safetensors::Dtype),
+}
+
+impl Stored {
+    /// The name that competitions use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stored::Plain(dtype) => dtype.name(),
+            Stored::Blocks(block_type) => block_type.name(),
+            Stored::Other(_) => "other",
+        }
+    }
+
+    /// The element type of [`super::TensorData`].
+    pub fn read_as(self) -> Dtype {
+        match self {
+            Stored::Plain(dtype) => dtype,
+            Stored::Blocks(_) | Stored::Other(_) => Dtype::F32,
+        }
+    }
+}
+
 /// Where a tensor is and what it looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorHeader {
-    /// Element type in the file, which weights may not all have.
-    pub stored: safetensors::Dtype,
+    /// How its numbers are stored.
+    pub stored: Stored,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Index of the file.
     pub file: usize,
     /// Bytes within the file.
     pub range: Range<usize>,
+    /// Heads whose rows are interleaved, as GGUF has them in queries and keys:
+    /// the rows of a head are first, second, ... of its lower half, each
+    /// followed by the one of the upper half that is rotated with it.
+    pub interleaved_heads: Option<usize>,
 }
 
 impl TensorHeader {
-    /// Element type, if weights may have it; `name` is the tensor's.
-    ///
-    /// Masks, which some checkpoints store beside their weights, may have any.
+    /// Element type as it is read, if weights may have it; `name` is the
+    /// tensor's.
     pub fn dtype(&self, name: &str) -> Result<Dtype, InferenceError> {
         match self.stored {
-            safetensors::Dtype::F32 => Ok(Dtype::F32),
-            safetensors::Dtype::F16 => Ok(Dtype::F16),
-            safetensors::Dtype::BF16 => Ok(Dtype::BF16),
-            other => Err(InferenceError::tensor(
+            Stored::Other(other) => Err(InferenceError::tensor(
                 name,
                 format!("has type {other:?}; float32, float16 and bfloat16 can be used"),
             )),
+            stored => Ok(stored.read_as()),
         }
     }
 
@@ -84,8 +117,15 @@ pub fn read(
         if range.end > bytes.len() {
             return Err(InferenceError::tensor(&name, "ends after the end of its file"));
         }
+        let stored = match info.dtype {
+            safetensors::Dtype::F32 => Stored::Plain(Dtype::F32),
+            safetensors::Dtype::F16 => Stored::Plain(Dtype::F16),
+            safetensors::Dtype::BF16 => Stored::Plain(Dtype::BF16),
+            other => Stored::Other(other),
+        };
         let shape = info.shape.clone();
-        tensors.push((name, TensorHeader { stored: info.dtype, shape, file, range }));
+        let header = TensorHeader { stored, shape, file, range, interleaved_heads: None };
+        tensors.push((name, header));
     }
     Ok(tensors)
 }
