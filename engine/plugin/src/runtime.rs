@@ -148,3 +148,57 @@ fn start_clock(engine: EngineWeak) -> std::io::Result<()> {
     };
     thread::Builder::new().name("plugin clock".to_owned()).spawn(tick).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::componentize::componentize;
+
+    /// An engine of a later version has the same functions and one more.
+    #[test]
+    fn a_plugin_runs_on_an_engine_that_has_more_functions() {
+        let module = wat::parse_str(include_str!("../tests/support/guest.wat")).unwrap();
+        let bytes = componentize(&module).unwrap();
+        let file = inspect(bytes, &Version::new(0, 1, 7)).unwrap();
+        assert_eq!(file.facts.wit_version, Version::new(0, 1, 0));
+
+        let engine = Engine::new(&config()).unwrap();
+        let mut linker = Linker::new(&engine);
+        let interface = "evaltasks:task/host@0.1.7";
+        host::link(&mut linker, interface).unwrap();
+        let mut host = linker.instance(interface).unwrap();
+        host.func_wrap("locale", |_, (): ()| Ok((String::new(),))).unwrap();
+
+        let component = Component::from_binary(&engine, &file.bytes).unwrap();
+        let linked = linker.instantiate_pre(&component).unwrap();
+        let (limits, meter) = (PluginLimits::DEFAULT, None);
+        let component = PluginPre::new(linked).unwrap();
+        let loaded = Loaded { engine, component, limits, meter };
+        assert!(PluginTask::describe_itself(loaded, file.facts).is_ok());
+    }
+
+    /// Two processes that share a cache, one of which finds half a file.
+    #[test]
+    fn runtimes_share_a_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let module = wat::parse_str(include_str!("../tests/support/guest.wat")).unwrap();
+        let bytes = componentize(&module).unwrap();
+        let directory = folder.path().join("code");
+        let load = || {
+            let cache = CompileCache::open(&directory).unwrap();
+            let runtime = PluginRuntime::new(Some(cache)).unwrap();
+            runtime.load_bytes(bytes.clone(), LoadOptions::default(), None).is_ok()
+        };
+        thread::scope(|scope| {
+            let loads: Vec<_> = (0..4).map(|_| scope.spawn(load)).collect();
+            assert!(loads.into_iter().all(|load| load.join().unwrap()));
+        });
+        let files: Vec<_> = std::fs::read_dir(&directory).unwrap().collect();
+        let [Ok(file)] = files.as_slice() else { panic!("{files:?}") };
+        let code = std::fs::read(file.path()).unwrap();
+        std::fs::write(file.path(), &code[..code.len() / 2]).unwrap();
+        assert!(load());
+        // It was compiled anew, and the file is whole again.
+        assert_eq!(std::fs::read(file.path()).unwrap().len(), code.len());
+    }
+}
