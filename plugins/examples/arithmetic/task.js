@@ -87,7 +87,8 @@ export const task = {
     const words = 2 * given.operands;
     for (let row = start; row < Math.min(start + count, given.rows); row++) {
       // Each row draws by its own key, so that shards do not matter.
-      const drawn = random(`row ${row}`, words * (given.shots + 1));
+      // QuickJS's bindings hand over words above 2^31 as negative numbers.
+      const drawn = Array.from(random(`row ${row}`, words * (given.shots + 1)), (word) => word >>> 0);
       const made = (index) => question(drawn.slice(words * index, words * (index + 1)), given);
       let prompt = '';
       for (let shot = 0; shot < given.shots; shot++) {

@@ -86,7 +86,8 @@ pub(super) fn aggregate(
     };
 
     let (mean, stderr) = mean_and_stderr(&losses);
-    let perplexity = mean.exp();
+    // One implementation for every machine: the last bit of the system's differs.
+    let perplexity = libm::exp(mean);
     let perplexity_stderr =
         stderr.map(|stderr| perplexity * stderr).filter(|stderr| stderr.is_finite());
     let bits = -values(LOGPROB).iter().sum::<f64>() / LN_2;

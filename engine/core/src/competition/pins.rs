@@ -53,8 +53,11 @@ pub fn with_digests(text: &str, pins: &[(PluginPin, String)]) -> String {
     let mut locked = text.to_owned();
     // From the back, so that earlier places stay where they are.
     for (pin, digest) in pins.iter().rev() {
+        // YAML would take digits alone, or with one e, for a number.
+        let is_number = digest.parse::<f64>().is_ok();
+        let digest = if is_number { format!("\"{digest}\"") } else { digest.clone() };
         match pin.sha256_span {
-            Some(span) => locked.replace_range(span.start..span.end, digest),
+            Some(span) => locked.replace_range(span.start..span.end, &digest),
             None => {
                 let key = text.get(..pin.key.start).unwrap_or_default();
                 let line = key.rsplit_once('\n').map_or(key, |(_, line)| line);

@@ -94,8 +94,8 @@ impl Task for TextLoss {
         let loss = metrics::mean("loss", false, samples)?;
         let perplexity = Metric {
             name: "perplexity".to_owned(),
-            value: loss.value.exp(),
-            stderr: loss.stderr.map(|stderr| loss.value.exp() * stderr),
+            value: libm::exp(loss.value),
+            stderr: loss.stderr.map(|stderr| libm::exp(loss.value) * stderr),
             ..loss.clone()
         };
         let mut all = vec![loss, perplexity, metrics::bits_per_byte(samples)?];
