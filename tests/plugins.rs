@@ -103,7 +103,8 @@ fn a_plugin_that_misbehaves_costs_its_task_alone() {
     let ask_again = "(i32.store (i32.const 1540) (i32.const 0))
         (call $list (i32.const 1544) (local.get $state) (i32.const 1))
         (call $list (i32.const 1552) (i32.const 2304) (i32.const 1))
-        (i32.store (i32.const 2304) (i32.const 0))";
+        (i32.store (i32.const 2308) (i32.const 2))
+        (call $list (i32.const 2312) (i32.const 176) (i32.const 2))";
     let nan = "(f64.store (i32.const 2568) (f64.const nan))";
     let infinite = "(f64.store (i32.const 2568) (f64.const inf))";
     let hang = "(loop $forever (br $forever))";
