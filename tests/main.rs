@@ -7,6 +7,7 @@ mod demo;
 mod hostile_models;
 mod inspect;
 mod loss;
+mod plugins;
 mod rank;
 mod run;
 mod support;

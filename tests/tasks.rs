@@ -19,7 +19,7 @@ fn tasks_as_json_have_a_schema() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands = ["run", "check", "loss", "rank", "inspect", "tasks", "schema"];
+    let commands = ["run", "check", "loss", "rank", "inspect", "tasks", "plugin", "schema"];
     let mut help = run(&["--help"]).stdout;
     for command in commands {
         let ended = run(&[command, "--help"]);

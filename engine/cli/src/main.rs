@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use evaltasks::commands::{self, Outcome, check, inspect, loss, rank, run, tasks};
+use evaltasks::commands::{self, Outcome, check, inspect, loss, plugin, rank, run, tasks};
 
 /// Ranks machine-learning models: a competition file and a handful of models
 /// go in, a leaderboard with weights comes out.
@@ -41,6 +41,9 @@ enum Command {
     Inspect(inspect::Arguments),
     /// List the tasks that competitions can name, and their configuration
     Tasks(tasks::Arguments),
+    /// Write, build, check, test and pin task plugins
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Print the JSON Schema of competition files
     Schema,
 }
@@ -66,6 +69,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Rank(arguments) => rank::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),
+        Command::Plugin(command) => plugin::run(command),
         Command::Schema => commands::print(&evaltasks_core::competition::schema()),
     }
 }

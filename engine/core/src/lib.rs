@@ -15,6 +15,7 @@ pub mod host;
 pub mod limits;
 pub mod model;
 pub mod packing;
+pub mod plugin;
 pub mod random;
 pub mod ranking;
 pub mod results;

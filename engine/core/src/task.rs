@@ -42,6 +42,20 @@ pub trait Task: Send + Sync {
         responses: &[Response],
     ) -> Result<Step, TaskError>;
 
+    /// [`Task::score`] for each of some rows, in their order.
+    ///
+    /// The engine calls it with the rows of one shard of
+    /// [`ROWS_PER_SHARD`] that were answered in the same round of questions.
+    /// A task that runs elsewhere starts there once for all of them.
+    fn score_rows(
+        &self,
+        host: &dyn Host,
+        config: &str,
+        rows: &[AnsweredRow],
+    ) -> Vec<Result<Step, TaskError>> {
+        rows.iter().map(|row| self.score(host, config, row.state, row.responses)).collect()
+    }
+
     /// Metrics over all rows that were done, in row order.
     ///
     /// The first metric is the task's primary one: the competition turns it
@@ -75,9 +89,30 @@ impl<T: Task + ?Sized> Task for &T {
     ) -> Result<Step, TaskError> {
         (**self).score(host, config, state, responses)
     }
+    fn score_rows(
+        &self,
+        host: &dyn Host,
+        config: &str,
+        rows: &[AnsweredRow],
+    ) -> Vec<Result<Step, TaskError>> {
+        (**self).score_rows(host, config, rows)
+    }
     fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError> {
         (**self).aggregate(config, samples)
     }
+}
+
+/// Rows of a task that are built, or scored, together. Part of what a result
+/// depends on, because a task may see where a call starts and ends.
+pub const ROWS_PER_SHARD: u32 = 256;
+
+/// A row whose questions were answered.
+#[derive(Clone, Copy, Debug)]
+pub struct AnsweredRow<'a> {
+    /// See [`Ask::state`].
+    pub state: &'a [u8],
+    /// The answers, in the order of the requests.
+    pub responses: &'a [Response],
 }
 
 /// A task compiled into the binary. Tasks register themselves:
@@ -201,6 +236,48 @@ impl Operation {
             Operation::Custom(_) => "custom",
         }
     }
+
+    /// Tokens and bytes of text that the operation carries.
+    pub fn size(&self) -> (usize, usize) {
+        let lengths = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+        match self {
+            Operation::Loglikelihood(asked) => {
+                let parts = asked.continuations.iter().map(Part::size);
+                parts.fold(asked.context.size(), add)
+            }
+            Operation::LoglikelihoodRolling(part) => part.size(),
+            Operation::TokenLoss(tokens) => (tokens.len(), 0),
+            Operation::GenerateUntil(asked) => {
+                let settings = lengths(&asked.stop) + asked.extra.len();
+                add(asked.prompt.size(), (0, settings))
+            }
+            Operation::Classify(asked) => (0, lengths(&asked.labels)),
+            Operation::Custom(asked) => (0, asked.kind.len() + asked.json.len()),
+        }
+    }
+
+    /// Blobs that the operation names.
+    pub fn blobs(&self) -> Vec<&Blob> {
+        let parts: Vec<&Part> = match self {
+            Operation::Loglikelihood(asked) => {
+                asked.context.parts().chain(&asked.continuations).collect()
+            }
+            Operation::LoglikelihoodRolling(part) => vec![part],
+            Operation::GenerateUntil(asked) => asked.prompt.parts().collect(),
+            Operation::TokenLoss(_) => Vec::new(),
+            Operation::Classify(asked) => return vec![&asked.input],
+            Operation::Custom(asked) => return asked.blobs.iter().collect(),
+        };
+        let blobs = parts.into_iter().filter_map(|part| match part {
+            Part::Blob(blob) => Some(blob),
+            Part::Text(_) | Part::Tokens(_) => None,
+        });
+        blobs.collect()
+    }
+}
+
+fn add(left: (usize, usize), right: (usize, usize)) -> (usize, usize) {
+    (left.0 + right.0, left.1 + right.1)
 }
 
 /// Bytes that the host keeps for a task, such as an image.
@@ -226,6 +303,16 @@ pub enum Part {
     Blob(Blob),
 }
 
+impl Part {
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Part::Text(text) => (0, text.len()),
+            Part::Tokens(tokens) => (tokens.len(), 0),
+            Part::Blob(_) => (0, 0),
+        }
+    }
+}
+
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -243,6 +330,20 @@ pub enum Prompt {
     Raw(Vec<Part>),
     /// Turns, rendered by the tokenizer's chat template.
     Chat(Vec<Message>),
+}
+
+impl Prompt {
+    /// All parts in order.
+    fn parts(&self) -> Box<dyn Iterator<Item = &Part> + '_> {
+        match self {
+            Prompt::Raw(parts) => Box::new(parts.iter()),
+            Prompt::Chat(messages) => Box::new(messages.iter().flat_map(|one| &one.parts)),
+        }
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.parts().map(Part::size).fold((0, 0), add)
+    }
 }
 
 /// See [`Operation::Loglikelihood`].

@@ -3,41 +3,76 @@
 //! This crate exists so that the author of a plugin meets typed rows,
 //! configuration and states instead of the ABI in `plugins/wit`. It is compiled
 //! for WebAssembly, and therefore shares no code with the engine.
+//!
+//! A plugin is a type that implements [`Task`], and one line that exports it:
+//!
+//! ```
+//! use evaltasks_sdk::{
+//!     Error, Host, Measure, Metric, NoConfig, Request, Response, Step, Task, metrics,
+//! };
+//!
+//! struct Loss;
+//!
+//! impl Task for Loss {
+//!     const ID: &'static str = "loss_per_text";
+//!     const VERSION: &'static str = "1.0.0";
+//!     const SUMMARY: &'static str = "log-probability of each text";
+//!     const OPERATIONS: &'static [&'static str] = &["loglikelihood_rolling"];
+//!     type Config = NoConfig;
+//!     type State = ();
+//!
+//!     fn build(
+//!         host: &dyn Host,
+//!         _: &NoConfig,
+//!         start: u32,
+//!         count: u32,
+//!     ) -> Result<Vec<Step<()>>, Error> {
+//!         let rows = host.rows(0, start, count).map_err(Error::Data)?;
+//!         rows.iter().map(|row| Ok(Step::ask((), [Request::rolling(0, row.clone())]))).collect()
+//!     }
+//!
+//!     fn score(
+//!         _: &dyn Host,
+//!         _: &NoConfig,
+//!         _: (),
+//!         responses: &[Response],
+//!     ) -> Result<Step<()>, Error> {
+//!         let span = evaltasks_sdk::span(responses, 0)?;
+//!         Ok(Step::Done(vec![Measure::new("loss", -span.logprob)]))
+//!     }
+//!
+//!     fn aggregate(_: &NoConfig, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, Error> {
+//!         Ok(vec![metrics::mean("loss", false, samples)?])
+//!     }
+//! }
+//!
+//! evaltasks_sdk::export!(Loss);
+//! # fn main() {}
+//! ```
+//!
+//! A task of several rounds makes its `State` an enum with one variant per
+//! round, and [`Task::score`] a match on it. A panic ends the row; its text is
+//! reported. Tests run on the host, with a [`testing::TestHost`].
 
-/// A task as its author writes it.
-pub trait Task {
-    /// Configuration, read from the competition's JSON.
-    type Config;
-    /// What a row remembers between two rounds of questions.
-    type State;
-    /// A question to the model, and its answer.
-    type Request;
-    /// See [`Task::Request`].
-    type Response;
-    /// A number measured on a row.
-    type Measure;
-    /// Why the task could not go on.
-    type Error;
+mod answers;
+#[doc(hidden)]
+pub mod bindings;
+#[doc(hidden)]
+pub mod guest;
+mod host;
+pub mod metrics;
+mod task;
+pub mod testing;
 
-    /// The first questions about rows `start .. start + count`; fewer when
-    /// there are no more rows.
-    fn build(config: &Self::Config, start: u32, count: u32)
-    -> Result<Vec<Step<Self>>, Self::Error>;
-
-    /// What follows from the answers about one row.
-    fn score(
-        config: &Self::Config,
-        state: Self::State,
-        responses: &[Self::Response],
-    ) -> Result<Step<Self>, Self::Error>;
-}
-
-/// What a row wants next.
-pub enum Step<T: Task + ?Sized> {
-    /// Ask the model, and continue with this state.
-    Ask(T::State, Vec<T::Request>),
-    /// The row is finished.
-    Done(Vec<T::Measure>),
-    /// The row does not count, and why.
-    Skip(String),
-}
+pub use answers::{in_order, labels, span, spans, text, texts};
+pub use bindings::evaltasks::task::types::{
+    Answer, Blob, Classify, Custom, Error, Generate, Label, Loglikelihood, Measure, Message,
+    Metric, Operation, Part, Plan, Prompt, Ragged, Request, Response, Source, Span, Text,
+    TextSettings,
+};
+pub use host::Host;
+pub use task::{NoConfig, Step, Task};
+// So that a plugin derives its configuration without naming their versions.
+pub use schemars;
+pub use serde;
+pub use serde_json;

@@ -86,11 +86,12 @@ pub(super) fn aggregate(
     };
 
     let (mean, stderr) = mean_and_stderr(&losses);
-    let perplexity = mean.exp();
+    // One implementation for every machine: the last bit of the system's differs.
+    let perplexity = libm::exp(mean);
     let perplexity_stderr =
         stderr.map(|stderr| perplexity * stderr).filter(|stderr| stderr.is_finite());
-    let bits = -values(LOGPROB).iter().sum::<f64>() / LN_2;
-    let bits_per_byte = bits / values(BYTES).iter().sum::<f64>();
+    let (logprob, bytes): (f64, f64) = (values(LOGPROB).iter().sum(), values(BYTES).iter().sum());
+    let bits_per_byte = -logprob / (bytes * LN_2);
 
     let mut metrics = vec![
         metric(LOSS, mean, stderr),

@@ -7,6 +7,7 @@ use clap::Args;
 use evaltasks_core::document::{Problem, Severity};
 use serde::Serialize;
 
+use super::plugins::PluginArguments;
 use super::{Outcome, input, print, print_json};
 
 /// What to check.
@@ -25,6 +26,8 @@ pub struct Arguments {
     /// Print the problems as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    plugins: PluginArguments,
 }
 
 /// What `--json` prints.
@@ -52,12 +55,13 @@ struct ProblemReport {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
+    let tasks = arguments.plugins.tasks()?.known();
     let colours = !arguments.json && input::colours(&std::io::stdout());
     let files: Vec<FileReport> = arguments
         .files
         .iter()
         .map(|path| {
-            let (text, problems) = input::check_file(path);
+            let (text, problems) = input::check_file(path, &tasks);
             let ok = problems.iter().all(|problem| problem.severity != Severity::Error);
             let problems = problems
                 .into_iter()

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use evaltasks_core::backend::Tokenizer;
-use evaltasks_core::competition::TaskReference;
 use evaltasks_core::document::Bytes;
 use evaltasks_core::source::SourceError;
-use evaltasks_core::task::{Task, native_tasks};
 use evaltasks_inference::{
     BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, Instructions, MemoryLimit,
 };
@@ -52,18 +50,4 @@ impl EngineArguments {
 /// Opens a `tokenizer.json` or a GGUF file, or the one in a directory.
 pub fn open_tokenizer(path: &Path) -> Result<Arc<dyn Tokenizer>, SourceError> {
     Ok(Arc::new(HuggingFaceTokenizer::open(path)?))
-}
-
-/// Finds a task that is compiled in.
-pub fn find_task(reference: &TaskReference) -> Result<Arc<dyn Task>, String> {
-    match reference {
-        TaskReference::Native(id) => native_tasks()
-            .into_iter()
-            .find(|native| native.id == id)
-            .map(|native| Arc::new(native.task) as Arc<dyn Task>)
-            .ok_or_else(|| format!("find the task `{id}`: it is not compiled in")),
-        TaskReference::Plugin { location, .. } => {
-            Err(format!("load the plugin {location}: plugins cannot be run so far"))
-        }
-    }
 }

@@ -21,9 +21,14 @@ pub struct Unusable {
     errors: usize,
 }
 
-/// Reads a competition file.
+/// Reads a competition file that names no plugin by id.
 pub fn subnet(path: &Path) -> Result<Subnet> {
-    read(path, |source| check(source, &KnownTask::native()))
+    subnet_with(path, &KnownTask::native())
+}
+
+/// Reads a competition file that may name these tasks.
+pub fn subnet_with(path: &Path, tasks: &[KnownTask]) -> Result<Subnet> {
+    read(path, |source| check(source, tasks))
 }
 
 /// Reads a file of submissions.
@@ -37,12 +42,11 @@ pub fn scores(path: &Path, subnet: &Subnet) -> Result<Vec<Score>> {
 }
 
 /// Checks a document without showing its problems; none are left out.
-pub fn check_file(path: &Path) -> (String, Vec<Problem>) {
+pub fn check_file(path: &Path, tasks: &[KnownTask]) -> (String, Vec<Problem>) {
     match read_document(path) {
         Err(error) => (String::new(), vec![error.problem()]),
         Ok(text) => {
-            let problems =
-                with_source(path, &text, |source| check(source, &KnownTask::native()).problems);
+            let problems = with_source(path, &text, |source| check(source, tasks).problems);
             (text, problems)
         }
     }
@@ -75,7 +79,8 @@ fn read<T>(path: &Path, check: impl Fn(&Source) -> Checked<T>) -> Result<T> {
     Ok(value)
 }
 
-fn with_source<T>(path: &Path, text: &str, check: impl Fn(&Source) -> T) -> T {
+/// Calls `check` with a document as it is referred to in problems.
+pub fn with_source<T>(path: &Path, text: &str, check: impl Fn(&Source) -> T) -> T {
     // A relative path stays one if the working directory is gone; nothing but
     // the wording of later errors depends on it.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

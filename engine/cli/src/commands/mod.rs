@@ -6,6 +6,8 @@ mod engine;
 mod input;
 pub mod inspect;
 pub mod loss;
+pub mod plugin;
+mod plugins;
 mod progress;
 pub mod rank;
 pub mod run;

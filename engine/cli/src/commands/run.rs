@@ -15,7 +15,8 @@ use evaltasks_core::results::RunResult;
 use evaltasks_core::source::ModelReference;
 use evaltasks_hub::LocalModels;
 
-use super::engine::{EngineArguments, find_task, open_tokenizer};
+use super::engine::{EngineArguments, open_tokenizer};
+use super::plugins::{PluginArguments, Tasks};
 use super::progress::Console;
 use super::{EXIT_INTERRUPTED, Outcome, input, print};
 use crate::report::{Terminal, render_table, write_results};
@@ -67,6 +68,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    plugins: PluginArguments,
     /// Show no progress
     #[arg(long, short)]
     quiet: bool,
@@ -74,7 +77,8 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
-    let subnet = input::subnet(&arguments.file)?;
+    let tasks = arguments.plugins.tasks()?;
+    let subnet = input::subnet_with(&arguments.file, &tasks.known())?;
     let submissions = submissions(arguments, &subnet)?;
     let file = arguments.file.display().to_string();
     let block = arguments.block.unwrap_or_else(|| default_block(&subnet, &submissions));
@@ -86,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         seed: &arguments.seed,
         only: arguments.competition.as_deref(),
     };
-    let Some(round) = evaluate(arguments, &plan)? else { return Ok(Outcome::Interrupted) };
+    let Some(round) = evaluate(arguments, &tasks, &plan)? else { return Ok(Outcome::Interrupted) };
 
     let directory = arguments.out.join(round_name(&arguments.file, &plan));
     let samples = round.samples().map(Ok::<_, Infallible>);
@@ -137,14 +141,14 @@ fn named_directory(argument: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// The round; none when the operator ended it.
-fn evaluate(arguments: &Arguments, plan: &Plan) -> Result<Option<Round>> {
+fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<Round>> {
     let backend = arguments.engine.backend()?;
     let console = Arc::new(Console::new(arguments.quiet));
     let engine = Engine {
         backend: &backend,
         models: &LocalModels,
         open_tokenizer: &open_tokenizer,
-        find_task: &find_task,
+        find_task: &|reference| tasks.find(reference),
         observer: Arc::clone(&console) as Arc<dyn Observer>,
         cancelled: cancelled_by_interrupt()?,
     };

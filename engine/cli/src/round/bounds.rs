@@ -6,7 +6,7 @@ use evaltasks_core::limits::{
     MAX_GENERATED_TOKENS, MAX_MEASURES, MAX_NAME_BYTES, MAX_REQUESTS_PER_ROW, MAX_ROUNDS_PER_ROW,
     MAX_STATE_BYTES, MAX_TEXT_BYTES_PER_REQUEST, MAX_TOKENS_PER_REQUEST,
 };
-use evaltasks_core::task::{Answer, Ask, Info, Measure, Metric, Operation, Part, Prompt, Step};
+use evaltasks_core::task::{Answer, Ask, Info, Measure, Metric, Operation, Step};
 
 /// Checks what a task wants next. `round` counts the rounds of questions about
 /// this row, from 1; `step` may start that round.
@@ -41,7 +41,7 @@ fn check_ask(info: &Info, ask: &Ask) -> Result<(), String> {
 }
 
 fn check_operation(operation: &Operation) -> Result<(), String> {
-    let (tokens, bytes) = operation_size(operation);
+    let (tokens, bytes) = operation.size();
     at_most(tokens, MAX_TOKENS_PER_REQUEST, "tokens in one request")?;
     at_most(bytes, MAX_TEXT_BYTES_PER_REQUEST, "bytes of text in one request")?;
     match operation {
@@ -51,46 +51,6 @@ fn check_operation(operation: &Operation) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// Tokens and bytes of text that an operation carries.
-fn operation_size(operation: &Operation) -> (usize, usize) {
-    let lengths = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
-    match operation {
-        Operation::Loglikelihood(asked) => {
-            let parts = asked.continuations.iter().map(part_size);
-            parts.fold(prompt_size(&asked.context), add)
-        }
-        Operation::LoglikelihoodRolling(part) => part_size(part),
-        Operation::TokenLoss(tokens) => (tokens.len(), 0),
-        Operation::GenerateUntil(asked) => {
-            let settings = lengths(&asked.stop) + asked.extra.len();
-            add(prompt_size(&asked.prompt), (0, settings))
-        }
-        Operation::Classify(asked) => (0, lengths(&asked.labels)),
-        Operation::Custom(asked) => (0, asked.kind.len() + asked.json.len()),
-    }
-}
-
-fn prompt_size(prompt: &Prompt) -> (usize, usize) {
-    match prompt {
-        Prompt::Raw(parts) => parts.iter().map(part_size).fold((0, 0), add),
-        Prompt::Chat(messages) => {
-            messages.iter().flat_map(|message| &message.parts).map(part_size).fold((0, 0), add)
-        }
-    }
-}
-
-fn part_size(part: &Part) -> (usize, usize) {
-    match part {
-        Part::Text(text) => (0, text.len()),
-        Part::Tokens(tokens) => (tokens.len(), 0),
-        Part::Blob(_) => (0, 0),
-    }
-}
-
-fn add(left: (usize, usize), right: (usize, usize)) -> (usize, usize) {
-    (left.0 + right.0, left.1 + right.1)
 }
 
 fn check_measures(measures: &[Measure]) -> Result<(), String> {
@@ -173,7 +133,7 @@ fn demand(met: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use evaltasks_core::task::{Generate, Loglikelihood, Request, Span};
+    use evaltasks_core::task::{Generate, Loglikelihood, Part, Prompt, Request, Span};
 
     use super::*;
 

@@ -40,6 +40,7 @@ use evaltasks_core::task::Task;
 use contest::Journal;
 use timing::Stopwatch;
 
+pub use bounds::{check_metrics, check_step};
 pub use evaluate::{Evaluation, Outcome};
 pub use guard::guard_backend;
 pub use questions::TaskAnswers;
@@ -56,7 +57,7 @@ pub struct Engine<'a> {
     /// Opens the tokenizer in a directory, or in a `tokenizer.json`.
     pub open_tokenizer: &'a OpenTokenizer,
     /// Finds the implementation of a task.
-    pub find_task: &'a FindTask,
+    pub find_task: &'a FindTask<'a>,
     /// Hears how the round goes.
     pub observer: Arc<dyn Observer>,
     /// Ends the round when it turns true.
@@ -66,7 +67,7 @@ pub struct Engine<'a> {
 /// See [`Engine::open_tokenizer`].
 pub type OpenTokenizer = dyn Fn(&Path) -> Result<Arc<dyn Tokenizer>, SourceError>;
 /// See [`Engine::find_task`].
-pub type FindTask = dyn Fn(&TaskReference) -> Result<Arc<dyn Task>, String>;
+pub type FindTask<'a> = dyn Fn(&TaskReference) -> Result<Arc<dyn Task>, String> + 'a;
 
 /// Hears how a round goes, from any thread.
 pub trait Observer: Send + Sync {

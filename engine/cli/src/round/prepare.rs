@@ -9,17 +9,13 @@ use evaltasks_core::limits::MAX_ROWS_PER_TASK;
 use evaltasks_core::random::Seed;
 use evaltasks_core::round_host::{RoundHost, RoundInputs};
 use evaltasks_core::source::Row;
-use evaltasks_core::task::{Info, Source, Task, TaskError};
+use evaltasks_core::task::{Info, ROWS_PER_SHARD, Source, Task, TaskError};
 use evaltasks_hub::{draw_rows, open_dataset, rows_sha256};
 
 use super::bounds::check_step;
 use super::guard::guard_task;
 use super::questions::{FirstStep, ReadyTask};
 use super::{Event, Observer, reason};
-
-/// Rows that one call of [`Task::build`] is asked for. Part of what a result
-/// depends on, because a task may see where a call starts and ends.
-const ROWS_PER_BUILD: u32 = 256;
 
 /// A task with the rows that it reads in this round.
 pub struct DrawnTask<'a> {
@@ -119,12 +115,12 @@ impl DrawnTask<'_> {
 
     fn first_steps(&self, host: &RoundHost) -> Result<Vec<FirstStep>, TaskError> {
         let mut rows = Vec::new();
-        for start in (0..).step_by(ROWS_PER_BUILD as usize) {
-            let build = || self.task.build(host, &self.rules.config, start, ROWS_PER_BUILD);
+        for start in (0..).step_by(ROWS_PER_SHARD as usize) {
+            let build = || self.task.build(host, &self.rules.config, start, ROWS_PER_SHARD);
             let steps = guard_task(build)?;
-            let full = steps.len() == ROWS_PER_BUILD as usize;
-            if steps.len() > ROWS_PER_BUILD as usize {
-                let message = format!("{} steps for {ROWS_PER_BUILD} rows", steps.len());
+            let full = steps.len() == ROWS_PER_SHARD as usize;
+            if steps.len() > ROWS_PER_SHARD as usize {
+                let message = format!("{} steps for {ROWS_PER_SHARD} rows", steps.len());
                 return Err(TaskError::Internal(message));
             }
             for step in steps {

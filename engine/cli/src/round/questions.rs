@@ -7,7 +7,8 @@ use evaltasks_core::backend::{BackendError, Model, RunControl};
 use evaltasks_core::results::SampleRecord;
 use evaltasks_core::round_host::RoundHost;
 use evaltasks_core::task::{
-    Ask, Info, Measure, Operation, Request, Response, Step, Task, TaskError,
+    AnsweredRow, Ask, Info, Measure, Operation, ROWS_PER_SHARD, Request, Response, Step, Task,
+    TaskError,
 };
 
 use super::bounds::{check_answer, check_step};
@@ -173,11 +174,11 @@ pub fn question(
         let task_of = |waiting: &Open| vec![waiting.task; waiting.asked.requests.len()];
         let listened = meter.listen(control, open.iter().flat_map(task_of).collect());
         let responses = run(model, &open, &listened)?;
+        let steps = score(tasks, &hosts, &open, &responses);
         let mut next = Vec::new();
-        for (waiting, responses) in open.into_iter().zip(responses) {
+        for ((waiting, responses), step) in open.into_iter().zip(responses).zip(steps) {
             let Open { task: index, row, round, asked } = waiting;
             let (task, answers) = (&tasks[index], &mut answers[index]);
-            let step = score(task, &hosts[index], &asked, round, &responses);
             let record = &mut answers.rows[row];
             record.exchanges.push(Exchange { asked, responses });
             match step {
@@ -246,14 +247,46 @@ fn run(
         .collect())
 }
 
+/// The next step of each open row. Rows of one task and one shard are scored
+/// together, so that what a task sees at once does not depend on other tasks.
 fn score(
+    tasks: &[ReadyTask],
+    hosts: &[RoundHost],
+    open: &[Open],
+    responses: &[Vec<Response>],
+) -> Vec<Result<Step, TaskError>> {
+    let answered: Vec<_> = open.iter().zip(responses).collect();
+    let shard = |waiting: &Open| (waiting.task, waiting.row / ROWS_PER_SHARD as usize);
+    let together = answered.chunk_by(|(one, _), (other, _)| shard(one) == shard(other));
+    let score = |rows: &[(&Open, &Vec<Response>)]| {
+        let index = rows[0].0.task;
+        score_shard(&tasks[index], &hosts[index], rows)
+    };
+    together.flat_map(score).collect()
+}
+
+fn score_shard(
     task: &ReadyTask,
     host: &RoundHost,
-    asked: &Ask,
-    round: u32,
-    responses: &[Response],
-) -> Result<Step, TaskError> {
-    let step = guard_task(|| task.task.score(host, task.config, &asked.state, responses))?;
-    check_step(task.info, round + 1, &step).map_err(TaskError::Internal)?;
-    Ok(step)
+    rows: &[(&Open, &Vec<Response>)],
+) -> Vec<Result<Step, TaskError>> {
+    let answered: Vec<AnsweredRow> = rows
+        .iter()
+        .map(|(open, responses)| AnsweredRow { state: &open.asked.state, responses })
+        .collect();
+    let all = guard_task(|| Ok(task.task.score_rows(host, task.config, &answered)));
+    let steps = match all {
+        Ok(steps) if steps.len() == rows.len() => steps,
+        // A row on which the task panics costs the others nothing.
+        _ => answered
+            .iter()
+            .map(|row| guard_task(|| task.task.score(host, task.config, row.state, row.responses)))
+            .collect(),
+    };
+    let checked = steps.into_iter().zip(rows).map(|(step, (open, _))| {
+        let step = step?;
+        check_step(task.info, open.round + 1, &step).map_err(TaskError::Internal)?;
+        Ok(step)
+    });
+    checked.collect()
 }

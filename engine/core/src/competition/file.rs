@@ -298,9 +298,63 @@ pub struct PluginSection {
     /// relative to this file.
     #[schemars(example = &"./plugins/task.wasm")]
     pub path: Field<PathText>,
-    /// SHA-256 of the file in lower-case hexadecimal.
+    /// SHA-256 of the file in lower-case hexadecimal; `evaltasks plugin lock`
+    /// writes it.
     #[serde(default)]
     pub sha256: Field<Sha256>,
+    /// What the plugin may use; the operator's ceiling bounds each.
+    #[serde(default)]
+    pub limits: Field<PluginLimitsSection>,
+}
+
+/// What a plugin may use. All but `call_time_ms` are met at the same place in
+/// every run.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginLimitsSection {
+    /// Units of work for one row; an instruction is about one. Default: 10^9.
+    #[serde(default)]
+    pub fuel_per_row: Field<Whole<1, { u64::MAX }>>,
+    /// Time for one call, a backstop. Default: 30000.
+    #[serde(default)]
+    pub call_time_ms: Field<Whole<1, { u64::MAX }>>,
+    /// All linear memories together. Default: 256MiB.
+    #[serde(default)]
+    #[schemars(example = &"512MiB")]
+    pub memory_bytes: Field<Bytes>,
+    /// What one call, or one call of the host, may hand over. Default: 16MiB.
+    #[serde(default)]
+    pub output_bytes: Field<Bytes>,
+    /// Linear memories. Default: 16.
+    #[serde(default)]
+    pub memories: Field<Whole<1, { u64::MAX }>>,
+    /// Tables. Default: 64.
+    #[serde(default)]
+    pub tables: Field<Whole<1, { u64::MAX }>>,
+    /// Elements of all tables together. Default: 100000.
+    #[serde(default)]
+    pub table_elements: Field<Whole<1, { u64::MAX }>>,
+    /// Core instances that the component is made of. Default: 256.
+    #[serde(default)]
+    pub instances: Field<Whole<1, { u64::MAX }>>,
+    /// Requests that one row may ask at once. Default: 256.
+    #[serde(default)]
+    pub requests_per_row: Field<Whole<1, { u64::MAX }>>,
+    /// Tokens in one request. Default: 1048576.
+    #[serde(default)]
+    pub tokens_per_request: Field<Whole<1, { u64::MAX }>>,
+    /// Text in one request. Default: 16MiB.
+    #[serde(default)]
+    pub bytes_per_request: Field<Bytes>,
+    /// State that a row may carry between rounds. Default: 1MiB.
+    #[serde(default)]
+    pub state_bytes: Field<Bytes>,
+    /// Rounds of questions about one row. Default: 64.
+    #[serde(default)]
+    pub rounds: Field<Whole<1, { u64::MAX }>>,
+    /// Messages that one instance may log. Default: 64KiB.
+    #[serde(default)]
+    pub log_bytes: Field<Bytes>,
 }
 
 /// Where rows come from and which of them a round draws.

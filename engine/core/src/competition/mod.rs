@@ -8,6 +8,7 @@ mod canonical;
 mod check;
 mod file;
 mod location;
+mod pins;
 mod resolve;
 mod scores;
 mod submissions;
@@ -16,6 +17,7 @@ mod tasks;
 pub use canonical::rules_sha256;
 pub use check::{check, schema};
 pub use file::CompetitionFile;
+pub use pins::{PluginPin, plugin_pins, with_digests};
 pub use scores::{Loss, Score, ScoresFile, check_scores};
 pub use submissions::{SubmissionsFile, check_submissions};
 pub use tasks::KnownTask;
@@ -26,6 +28,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ModelConstraints, NormLimits};
+use crate::plugin::PluginLimits;
 
 /// A checked competition file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -204,6 +207,8 @@ pub enum TaskReference {
         location: Location,
         /// Its digest in hexadecimal, when pinned.
         sha256: Option<String>,
+        /// What it may use.
+        limits: PluginLimits,
     },
 }
 

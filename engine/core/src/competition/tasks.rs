@@ -6,14 +6,17 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
-use super::file::{DatasetSection, NormalizationSection, PluginSection, TaskSection};
+use super::file::{
+    DatasetSection, NormalizationSection, PluginLimitsSection, PluginSection, TaskSection,
+};
 use super::resolve::{Context, SUM_TOLERANCE, short};
 use super::{
     ConfigRule, DatasetRules, Location, Normalization, OnFailure, TaskReference, TaskRules,
     TextUnit, location,
 };
-use crate::document::{Field, Given, Place, did_you_mean, quote};
+use crate::document::{Bytes, Field, Given, Place, Whole, did_you_mean, quote};
 use crate::limits::{MAX_PROBLEMS, MAX_TASKS};
+use crate::plugin::PluginLimits;
 use crate::task::{Info, native_tasks};
 
 /// The value of `configs` that means every configuration but `default`.
@@ -159,7 +162,7 @@ fn reference(context: &Context<'_>, section: &TaskSection, at: Place) -> Option<
 }
 
 fn plugin(context: &Context<'_>, given: &Given<PluginSection>) -> Option<TaskReference> {
-    let PluginSection { path, sha256 } = &given.value;
+    let PluginSection { path, sha256, limits } = &given.value;
     let path = context.problems.required(path, "path", given.place)?;
     // The digest pins the file, so a repository needs no revision.
     let location = match location::named(context, path)? {
@@ -167,12 +170,40 @@ fn plugin(context: &Context<'_>, given: &Given<PluginSection>) -> Option<TaskRef
         location::Named::Repository(repository) => Location::Hub { repository, revision: None },
     };
     if sha256.is_absent() {
-        let hint = "add `sha256:` with the digest of the file, as `sha256sum` prints it";
+        let hint = "`evaltasks plugin lock FILE` adds the digest of the file";
         let message = "the plugin is not pinned: another file may take its place";
         context.problems.warning(path.place.value, message, Some(hint.to_owned()));
     }
     let sha256 = sha256.optional(|given| Some(given.value.0.clone()))?;
-    Some(TaskReference::Plugin { location, sha256 })
+    let limits = limits.optional(|given| plugin_limits(&given.value))?.unwrap_or_default();
+    Some(TaskReference::Plugin { location, sha256, limits })
+}
+
+/// The defaults, but for what a file gives; none when any of that is invalid.
+fn plugin_limits(section: &PluginLimitsSection) -> Option<PluginLimits> {
+    let default = PluginLimits::DEFAULT;
+    let number = |field: &Field<Whole<1, { u64::MAX }>>, default| {
+        field.optional(|given| Some(given.value.get())).map(|value| value.unwrap_or(default))
+    };
+    let bytes = |field: &Field<Bytes>, default| {
+        field.optional(|given| Some(given.value.0)).map(|value| value.unwrap_or(default))
+    };
+    Some(PluginLimits {
+        fuel_per_row: number(&section.fuel_per_row, default.fuel_per_row)?,
+        call_time_ms: number(&section.call_time_ms, default.call_time_ms)?,
+        memory_bytes: bytes(&section.memory_bytes, default.memory_bytes)?,
+        output_bytes: bytes(&section.output_bytes, default.output_bytes)?,
+        memories: number(&section.memories, default.memories)?,
+        tables: number(&section.tables, default.tables)?,
+        table_elements: number(&section.table_elements, default.table_elements)?,
+        instances: number(&section.instances, default.instances)?,
+        requests_per_row: number(&section.requests_per_row, default.requests_per_row)?,
+        tokens_per_request: number(&section.tokens_per_request, default.tokens_per_request)?,
+        bytes_per_request: bytes(&section.bytes_per_request, default.bytes_per_request)?,
+        state_bytes: bytes(&section.state_bytes, default.state_bytes)?,
+        rounds: number(&section.rounds, default.rounds)?,
+        log_bytes: bytes(&section.log_bytes, default.log_bytes)?,
+    })
 }
 
 fn dataset(context: &Context<'_>, given: &Given<DatasetSection>) -> Option<DatasetRules> {

@@ -1,0 +1,163 @@
+//! Tasks by what a competition file says of them: compiled in, or plugins.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use evaltasks_core::competition::{KnownTask, Location, TaskReference};
+use evaltasks_core::plugin::PluginLimits;
+use evaltasks_core::task::{Task, native_tasks};
+use evaltasks_plugin::{CompileCache, LoadOptions, PluginRuntime, PluginTask};
+
+/// Files that one plugin folder may hold.
+const MAX_PLUGINS: usize = 256;
+
+/// Where plugins are, and what they may use.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PluginArguments {
+    /// Folder of plugins (`*.wasm`) that `task:` may name by their id
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Option<PathBuf>,
+    /// Where compiled plugins are kept; by default evaltasks/plugins in the
+    /// user's cache
+    #[arg(long, value_name = "DIR")]
+    plugin_cache: Option<PathBuf>,
+    /// The most that a competition may give a plugin, such as
+    /// memory_bytes=1073741824; may be repeated
+    #[arg(long, value_name = "LIMIT=NUMBER", value_parser = limit)]
+    plugin_ceiling: Vec<(String, u64)>,
+}
+
+/// All tasks that a competition file can name here.
+pub struct Tasks {
+    arguments: PluginArguments,
+    ceiling: PluginLimits,
+    /// Made when the first plugin is met.
+    runtime: OnceCell<PluginRuntime>,
+    by_id: BTreeMap<String, Arc<PluginTask>>,
+}
+
+impl PluginArguments {
+    /// The tasks; plugins in the plugin folder are loaded.
+    ///
+    /// # Errors
+    /// When a file in the plugin folder is no plugin, or takes an id twice.
+    pub fn tasks(&self) -> Result<Tasks> {
+        let mut ceiling = PluginLimits::CEILING;
+        for (name, value) in &self.plugin_ceiling {
+            if let Some(limit) = ceiling.get_mut(name) {
+                *limit = *value;
+            }
+        }
+        let mut tasks = Tasks {
+            arguments: self.clone(),
+            ceiling,
+            runtime: OnceCell::new(),
+            by_id: BTreeMap::new(),
+        };
+        let files = self.plugin_dir.as_deref().map(plugin_files).transpose()?;
+        for file in files.unwrap_or_default() {
+            let plugin = tasks.load(&file, None, PluginLimits::DEFAULT)?;
+            let id = plugin.describe().id;
+            let native = native_tasks().iter().any(|native| native.id == id);
+            let taken = native || tasks.by_id.insert(id.clone(), Arc::new(plugin)).is_some();
+            ensure!(!taken, "use the plugin {}: the id {id} is taken", file.display());
+        }
+        Ok(tasks)
+    }
+}
+
+impl Tasks {
+    /// Every task that `task:` can name.
+    pub fn known(&self) -> Vec<KnownTask> {
+        let plugins = self.by_id.values().map(|plugin| KnownTask::from(&plugin.describe()));
+        KnownTask::native().into_iter().chain(plugins).collect()
+    }
+
+    /// The implementation of a task; the error reads after "failed to ...".
+    pub fn find(&self, reference: &TaskReference) -> Result<Arc<dyn Task>, String> {
+        match reference {
+            TaskReference::Native(id) => {
+                if let Some(plugin) = self.by_id.get(id) {
+                    return Ok(Arc::clone(plugin) as Arc<dyn Task>);
+                }
+                native_tasks()
+                    .into_iter()
+                    .find(|native| native.id == id)
+                    .map(|native| Arc::new(native.task) as Arc<dyn Task>)
+                    .ok_or_else(|| format!("find the task `{id}`: it is not compiled in"))
+            }
+            TaskReference::Plugin { location: Location::Local(path), sha256, limits } => {
+                let plugin = self.load(path, sha256.as_deref(), *limits);
+                let plugin = plugin.map_err(|error| {
+                    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+                })?;
+                Ok(Arc::new(plugin))
+            }
+            TaskReference::Plugin { location, .. } => Err(format!(
+                "load the plugin {location}: only local files can be read so far; download it \
+                 and name the file"
+            )),
+        }
+    }
+
+    fn load(&self, file: &Path, sha256: Option<&str>, limits: PluginLimits) -> Result<PluginTask> {
+        let runtime = match self.runtime.get() {
+            Some(runtime) => runtime,
+            None => {
+                let runtime = runtime(self.arguments.plugin_cache.as_deref())?;
+                self.runtime.get_or_init(|| runtime)
+            }
+        };
+        let options = LoadOptions { sha256, limits, ceiling: self.ceiling };
+        runtime.load(file, options).with_context(|| format!("use the plugin {}", file.display()))
+    }
+}
+
+/// A plugin runtime that keeps compiled code in `directory`, or else in the
+/// user's cache, if there is one to be had.
+pub fn runtime(directory: Option<&Path>) -> Result<PluginRuntime> {
+    let default = || {
+        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
+        cache.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks/plugins"))
+    };
+    let cache = match directory {
+        Some(directory) => {
+            let cache = CompileCache::open(directory);
+            Some(cache.with_context(|| format!("keep code in {}", directory.display()))?)
+        }
+        // Without a cache everything works, only later.
+        None => default().and_then(|directory| CompileCache::open(&directory).ok()),
+    };
+    Ok(PluginRuntime::new(cache)?)
+}
+
+/// The `*.wasm` files of a folder, by name.
+fn plugin_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("read the plugin folder {}", folder.display());
+    let entries = std::fs::read_dir(folder).with_context(context)?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(context)?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            ensure!(files.len() < MAX_PLUGINS, "{}: over {MAX_PLUGINS} plugins", context());
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn limit(argument: &str) -> Result<(String, u64), String> {
+    let names = || PluginLimits::DEFAULT.entries().map(|(name, _)| name).join(", ");
+    let (name, value) = argument.split_once('=').ok_or("write LIMIT=NUMBER")?;
+    if !PluginLimits::DEFAULT.entries().iter().any(|(known, _)| *known == name) {
+        return Err(format!("there is no limit `{name}`; there are {}", names()));
+    }
+    let value = value.parse().map_err(|_| format!("`{value}` is no whole number"))?;
+    Ok((name.to_owned(), value))
+}
