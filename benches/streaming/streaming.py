@@ -182,16 +182,19 @@ def score(options: argparse.Namespace, name: str, directory: Path, limit_bytes: 
 
 
 def keep_evicted(path: Path, reader: int, over: Event) -> None:
-    """Has the system forget the pages of the file that the process `reader` has
-    read and let go of, so that a second reading is one from the disk.
+    """Has the system forget what the process `reader` has read of the file and
+    let go of, whenever it pauses to compute, so that a second reading is one
+    from the disk.
 
     The file's order is that of its first reading, so what was read from the disk
     is how far it came. Pages that were read ahead stay.
     """
+    before = 0
     while not over.wait(EVICT_EVERY_SECONDS):
-        behind = read_bytes(reader) - SPARED_BYTES
-        if behind > 0:
-            evict(path, behind)
+        now = read_bytes(reader)
+        if now == before and now > SPARED_BYTES:
+            evict(path, now - SPARED_BYTES)
+        before = now
 
 
 def evict(path: Path, up_to: int = 0) -> None:
