@@ -25,6 +25,17 @@ ENGINES = [
     "evaltasks-bf16", "torch-bf16", "llama.cpp-bf16",
 ]  # fmt: skip
 PRODUCTS = [(2048, 576, 1536), (2048, 576, 49152), (512, 576, 1536)]
+# What keeps the libraries from instructions beyond each level: PyTorch's own
+# kernels, oneDNN, MKL, and OpenBLAS.
+LIMITS = {
+    "best": {},
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
+}
 
 
 class Setup(NamedTuple):
@@ -42,6 +53,7 @@ def main() -> int:
     runs, products = measure_speed(setup)
     results = {
         "machine": machine(options.threads),
+        "instructions": options.instructions,
         "versions": versions(options.evaltasks),
         "rounds": options.rounds,
         "skipped": [
@@ -126,7 +138,8 @@ def cases(setup: Setup) -> list[tuple[int, str]]:
 
 def prepare(options: argparse.Namespace) -> Setup:
     threads = str(options.threads)
-    environment = dict(os.environ, OMP_NUM_THREADS=threads, RAYON_NUM_THREADS=threads)
+    limits = LIMITS[options.instructions]
+    environment = dict(os.environ, OMP_NUM_THREADS=threads, RAYON_NUM_THREADS=threads, **limits)
 
     say("preparing the model")
     subprocess.run([sys.executable, HERE / "model.py", options.cache], check=True)
@@ -139,7 +152,7 @@ def prepare(options: argparse.Namespace) -> Setup:
     if any(engine.startswith("llama.cpp") for engine in engines):
         say("building llama.cpp: the first time takes minutes")
         log = options.cache / "llama.cpp.log"
-        llama_loss = llama.build(options.cache / "llama.cpp", log)
+        llama_loss = llama.build(options.cache / "llama.cpp", options.instructions, log)
         if llama_loss is None:
             say(f"llama.cpp does not build here, going on without it: see {log}")
             engines = [engine for engine in engines if not engine.startswith("llama.cpp")]
@@ -166,6 +179,7 @@ def evaltasks(setup: Setup, engine: str, tokens: int, repetitions: int) -> tuple
         "--tokens", options.cache / f"tokens-{tokens}.json",
         "--threads", str(options.threads),
         "--repeat", str(repetitions),
+        *([] if options.instructions == "best" else ["--instructions", options.instructions]),
     ]  # fmt: skip
     process = start(command, setup.environment)
     output = process.stdout.read()
@@ -180,10 +194,11 @@ def products_worker(setup: Setup, library: str) -> subprocess.Popen:
 
 
 def evaltasks_products(setup: Setup) -> list[dict]:
-    program = setup.options.products
+    program, instructions = setup.options.products, setup.options.instructions
     if not program.exists():
         return []
-    process = subprocess.run([program], env=setup.environment, check=True, capture_output=True)
+    command = [program] if instructions == "best" else [program, instructions]
+    process = subprocess.run(command, env=setup.environment, check=True, capture_output=True)
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
@@ -213,7 +228,6 @@ def finish(process: subprocess.Popen) -> int:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-
 def parse_options() -> argparse.Namespace:
     def numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
@@ -230,6 +244,8 @@ def parse_options() -> argparse.Namespace:
     add("--rounds", type=int, default=5, help="how often every engine runs at every length, by default 5")
     add("--engines", type=engine_names, default=ENGINES, help=f"by default {','.join(ENGINES)}")
     add("--threads", type=int, default=2, help="by default 2")
+    add("--instructions", choices=LIMITS, default="best",
+        help="avx2 imitates a processor with AVX2, FMA and F16C but nothing newer, for every engine")  # fmt: skip
     add("--torch-bf16-max", type=int, default=4096, metavar="TOKENS",
         help="skip longer sequences for torch-bf16, which takes minutes where the processor has no bf16")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="also write every single run")

@@ -9,9 +9,11 @@ PACKAGE = "llama-cpp-python==0.3.36"
 ENGINES = Path(__file__).parent / "engines"
 
 
-def build(directory: Path, log: Path) -> Path | None:
-    """The program `llama_loss`, built in `directory`; none where that fails,
-    and then `log` says why."""
+def build(directory: Path, instructions: str, log: Path) -> Path | None:
+    """The program `llama_loss`, built below `directory` for this processor, or
+    with `avx2` for one with nothing newer; none where that fails, and then
+    `log` says why."""
+    build_directory = directory / f"build-{instructions}"
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with log.open("w") as output:
@@ -19,13 +21,14 @@ def build(directory: Path, log: Path) -> Path | None:
             tools = Path(sys.executable).parent
             configure = [
                 tools / "cmake", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
-                "-DCMAKE_BUILD_TYPE=Release", f"-DLLAMA_CPP={sources}", "-S", ENGINES, "-B", directory / "build",
+                "-DCMAKE_BUILD_TYPE=Release", f"-DLLAMA_CPP={sources}", f"-DINSTRUCTIONS={instructions}",
+                "-S", ENGINES, "-B", build_directory,
             ]  # fmt: skip
             run(configure, output)
-            run([tools / "cmake", "--build", directory / "build"], output)
+            run([tools / "cmake", "--build", build_directory], output)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return directory / "build/llama_loss"
+    return build_directory / "llama_loss"
 
 
 def download(directory: Path, output) -> Path:

@@ -9,6 +9,7 @@ OURS = {"f32": "evaltasks-f32", "f16": "evaltasks-f32", "bf16": "evaltasks-bf16"
 # How far, in nats, a mean loss may be from the reference.
 REFERENCES = ["torch-f32", "evaltasks-f32", "llama.cpp-f32"]
 TOLERANCE = {"f32": 1e-3, "f16": 2e-2, "bf16": 2e-2}
+INSTRUCTIONS = {"best": "all that the processor has", "avx2": "AVX2, FMA and F16C at most, for every engine"}
 
 
 def markdown(results: dict) -> str:
@@ -17,6 +18,7 @@ def markdown(results: dict) -> str:
     parts = [
         "# Full-sequence cross-entropy of SmolLM2-135M",
         f"- Machine: {results['machine']}\n"
+        f"- Instructions: {INSTRUCTIONS[results['instructions']]}\n"
         f"- Versions: {', '.join(f'{name} {version}' for name, version in results['versions'].items())}\n"
         f"- Checkpoints: {sizes}\n"
         f"- Rounds: {results['rounds']}, interleaved; a ratio is the median of the rounds' ratios",

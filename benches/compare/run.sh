@@ -7,6 +7,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 venv=${EVALTASKS_COMPARE_VENV:-$here/.venv}
 
 cargo build --release --locked --manifest-path "$here/../../Cargo.toml"
+cargo build --release --locked --manifest-path "$here/../../Cargo.toml" \
+    -p evaltasks-inference --features internals --example products
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --requirement "$here/requirements.txt"
 exec "$venv/bin/python" "$here/compare.py" "$@"

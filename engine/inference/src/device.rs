@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::error::InferenceError;
+use crate::kernels::attention::AttentionShape;
 
 /// Where models run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,53 @@ impl DeviceChoice {
             Self::Metal => Device::new_metal(0).map(Some).map_err(refused),
         }
     }
+}
+
+/// Attention of one sequence by the device's own kernel: queries
+/// `[rows, heads, head_dim]` of the last of all positions, keys and values
+/// `[positions, kv_heads, head_dim]`, all `f32`; the result is as the queries.
+/// None where the device has no kernel for the shape.
+///
+/// The kernel rounds its inputs to `bf16`, and adds no linear bias as ours is.
+#[cfg(feature = "flash-attn")]
+pub(crate) fn fused_attention(
+    shape: &AttentionShape,
+    queries: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+) -> Result<Option<Tensor>, candle_core::Error> {
+    const MAX_HEAD_DIM: usize = 256;
+    let known = shape.head_dim.is_multiple_of(8)
+        && shape.head_dim <= MAX_HEAD_DIM
+        && shape.alibi_slopes.is_empty();
+    if !known || !queries.device().is_cuda() {
+        return Ok(None);
+    }
+    let batch = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::BF16)?.unsqueeze(0);
+    let attended = candle_flash_attn::flash_attn_alibi_windowed_softcap(
+        &batch(queries)?,
+        &batch(keys)?,
+        &batch(values)?,
+        None,
+        shape.scale,
+        // A query's own key is in our window.
+        shape.window.map(|window| window.saturating_sub(1)),
+        Some(0),
+        // Zero is none.
+        shape.softcap.unwrap_or(0.0),
+    )?;
+    attended.squeeze(0)?.to_dtype(candle_core::DType::F32).map(Some)
+}
+
+/// Without the feature there is none.
+#[cfg(not(feature = "flash-attn"))]
+pub(crate) fn fused_attention(
+    _: &AttentionShape,
+    _: &Tensor,
+    _: &Tensor,
+    _: &Tensor,
+) -> Result<Option<Tensor>, candle_core::Error> {
+    Ok(None)
 }
 
 impl std::fmt::Display for DeviceChoice {

@@ -10,6 +10,7 @@ use super::ops::{OpResult, Ops, Parked, Span};
 use crate::checkpoint::TensorData;
 use crate::config::alibi::key_bias;
 use crate::config::{Activation, Norm, NormKind, Pairing};
+use crate::device::fused_attention;
 use crate::error::InferenceError;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::head::TokenLogprob;
@@ -399,13 +400,16 @@ impl Candle {
             .ok_or_else(|| candle_core::Error::Msg("a cache was never filled".into()))?;
         let (count, length) = (span.rows.len(), span.first_position + span.rows.len());
         let group = shape.heads / shape.kv_heads;
-        let heads = |tensor: &Tensor, rows: usize, heads: usize| {
-            tensor
-                .narrow(0, 0, rows)?
-                .reshape((rows, heads, shape.head_dim))?
-                .transpose(0, 1)?
-                .contiguous()
+        let split = |tensor: &Tensor, rows: usize, heads: usize| {
+            tensor.narrow(0, 0, rows)?.reshape((rows, heads, shape.head_dim))
         };
+        let queries = split(queries, count, shape.heads)?;
+        let keys = split(keys, length, shape.kv_heads)?;
+        let values = split(values, length, shape.kv_heads)?;
+        if let Some(attended) = fused_attention(shape, &queries, &keys, &values)? {
+            return attended.reshape((count, shape.heads * shape.head_dim));
+        }
+        let by_head = |tensor: Tensor| tensor.transpose(0, 1)?.contiguous();
         let spread = |tensor: Tensor| {
             tensor
                 .unsqueeze(1)?
@@ -413,9 +417,9 @@ impl Candle {
                 .contiguous()?
                 .reshape((shape.heads, length, shape.head_dim))
         };
-        let queries = heads(queries, count, shape.heads)?;
-        let keys = spread(heads(keys, length, shape.kv_heads)?)?;
-        let values = spread(heads(values, length, shape.kv_heads)?)?;
+        let queries = by_head(queries)?;
+        let keys = spread(by_head(keys)?)?;
+        let values = spread(by_head(values)?)?;
         let mut scores = (queries.matmul(&keys.transpose(1, 2)?)? * f64::from(shape.scale))?;
         if let Some(cap) = shape.softcap {
             scores = ((scores / f64::from(cap))?.tanh()? * f64::from(cap))?;
