@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
+use evaltasks_core::host::Ragged;
 use evaltasks_core::model::ModelConstraints;
-use evaltasks_core::task::{Answer, Generate, Loglikelihood, Operation, Part, Prompt};
+use evaltasks_core::task::{Answer, Generate, Loglikelihood, Operation, Part, Prompt, Text};
 use evaltasks_inference::{
     BackendOptions, CandleBackend, DeviceChoice, HuggingFaceTokenizer, Instructions, MemoryLimit,
 };
@@ -186,4 +187,66 @@ fn rolling_windows_count_every_token_once() {
     assert_eq!(logprob(&found[0]).to_bits(), logprob(&found[1]).to_bits());
     let Answer::Spans(spans) = &found[2] else { panic!("{found:?}") };
     assert_eq!(spans[0].tokens as usize, long.len());
+}
+
+/// A request for `count` tokens after the first sequence's prompt.
+fn generate(count: u32, temperature: f32, top_p: f32, samples: u32, stop: &[&str]) -> Operation {
+    let sequence = reference().sequences.swap_remove(0);
+    let prompt = sequence.tokens[..sequence.prompt_length].to_vec();
+    Operation::GenerateUntil(Generate {
+        prompt: Prompt::Raw(vec![Part::Tokens(prompt)]),
+        min_tokens: 0,
+        max_tokens: count,
+        stop: stop.iter().map(|&text| text.to_owned()).collect(),
+        temperature,
+        top_p,
+        samples,
+        extra: String::new(),
+    })
+}
+
+fn texts(answer: &Answer) -> &[Text] {
+    match answer {
+        Answer::Texts(texts) => texts,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The same request draws the same, alone or among more prompts than run at
+/// once; samples differ; a nucleus of one token is the greedy text.
+#[test]
+fn sampled_texts_depend_on_their_request_alone() {
+    let sampled = generate(12, 1.0, 0.95, 4, &[]);
+    let alone = answers(std::slice::from_ref(&sampled));
+    let mut crowd: Vec<Operation> =
+        (1..60).map(|n| generate(n % 7 + 1, 0.5, 0.9, 1, &[])).collect();
+    crowd.push(sampled);
+    let together = answers(&crowd);
+    assert_eq!(together.last(), alone.first());
+    let samples = texts(&alone[0]);
+    assert_eq!(samples.len(), 4);
+    for (index, sample) in samples.iter().enumerate() {
+        assert!(samples[..index].iter().all(|other| other.tokens != sample.tokens));
+    }
+    let found = answers(&[generate(12, 0.0, 1.0, 1, &[]), generate(12, 1.0, 0.0, 1, &[])]);
+    assert_eq!(texts(&found[0])[0].tokens, texts(&found[1])[0].tokens);
+}
+
+/// A stop text ends the text where it begins, though it spans two tokens.
+#[test]
+fn stop_texts_span_tokens() {
+    let whole = answers(&[generate(12, 0.0, 1.0, 1, &[])]);
+    let whole = &texts(&whole[0])[0];
+    let mut ids = Ragged::default();
+    ids.push(&whole.tokens[..4]);
+    ids.push(&whole.tokens[4..6]);
+    let [before, after] = tokenizer().decode(&ids).unwrap().try_into().unwrap();
+    // From the last character of one token to the first of the next.
+    let last = before.chars().last().unwrap();
+    let stop: String = std::iter::once(last).chain(after.chars().take(1)).collect();
+    let at = whole.text.find(&stop).unwrap();
+    let stopped = answers(&[generate(12, 0.0, 1.0, 1, &[&stop])]);
+    let stopped = &texts(&stopped[0])[0];
+    assert_eq!((stopped.text.as_str(), stopped.finish.as_str()), (&whole.text[..at], "stop"));
+    assert!(stopped.tokens.len() < whole.tokens.len());
 }
