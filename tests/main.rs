@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod check;
+mod compare;
 mod demo;
 mod hostile_models;
 mod inspect;

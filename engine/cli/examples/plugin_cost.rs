@@ -1,8 +1,9 @@
 //! What a plugin costs: the same task natively and as a plugin, end to end
-//! over 2,000 rows, with answers that cost nothing.
+//! over 2,000 rows, with answers that cost nothing; and its share of a real run,
+//! the demo.
 //!
 //! ```text
-//! cargo run --release -p evaltasks-plugin --example cost
+//! cargo run --release -p evaltasks --example plugin_cost
 //! ```
 
 use std::error::Error;
@@ -10,9 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
+use evaltasks::commands::run;
 use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::host::Ragged;
 use evaltasks_core::random::Seed;
+use evaltasks_core::results::RunTiming;
 use evaltasks_core::round_host::{RoundHost, RoundInputs};
 use evaltasks_core::source::Row;
 use evaltasks_core::task::{
@@ -68,15 +72,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         sequence_length: SEQUENCE_LENGTH,
         log: Box::new(|_, _| {}),
     });
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../plugins/examples/text_loss/text_loss.wasm");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let file = root.join("plugins/examples/text_loss/text_loss.wasm");
     let folder = tempfile::tempdir()?;
 
     let start = |label: &str| -> Result<_, Box<dyn Error>> {
         let begin = Instant::now();
         let cache = CompileCache::open(&folder.path().join("code"))?;
         let runtime = PluginRuntime::new(Some(cache))?;
-        let plugin = runtime.load(&file, LoadOptions::default())?;
+        let plugin = runtime.load(&file, LoadOptions::default(), None)?;
         println!("{label} start: {:.2} ms", ms(begin.elapsed()));
         Ok((runtime, plugin))
     };
@@ -88,6 +92,36 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(native.1, as_plugin.1, "the metrics are the same to the bit");
     let extra = as_plugin.0.saturating_sub(native.0).as_secs_f64() * 1e6 / f64::from(ROWS);
     println!("a plugin adds {extra:.2} us per row");
+    demo(&root, folder.path())
+}
+
+/// The command line of a run.
+#[derive(Parser)]
+struct Demo {
+    #[command(flatten)]
+    run: run::Arguments,
+}
+
+/// Plugins' share of the demo's time, by its own record.
+fn demo(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let results = out.join("results");
+    let file = root.join("competitions/demo.yaml");
+    let arguments = ["demo", "--quiet", "--out"].map(AsRef::as_ref);
+    let arguments = arguments.into_iter().chain([results.as_os_str(), file.as_os_str()]);
+    run::run(&Demo::parse_from(arguments).run)?;
+    let round = std::fs::read_dir(&results)?.next().ok_or("the demo wrote no results")??;
+    let timing: RunTiming =
+        serde_json::from_slice(&std::fs::read(round.path().join("timing.json"))?)?;
+    for plugin in &timing.plugins {
+        println!(
+            "{} in the demo: {} calls, {:.1} ms of {:.0} ms, {:.2} %",
+            plugin.plugin,
+            plugin.calls,
+            plugin.seconds * 1e3,
+            timing.total_seconds * 1e3,
+            plugin.seconds / timing.total_seconds * 100.0
+        );
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use evaltasks::commands::{self, Outcome, check, inspect, loss, plugin, rank, run, tasks};
+use evaltasks::commands::{self, Outcome, check, compare, inspect, loss, plugin, rank, run, tasks};
 
 /// Ranks machine-learning models: a competition file and a handful of models
 /// go in, a leaderboard with weights comes out.
@@ -35,6 +35,8 @@ enum Command {
     Check(check::Arguments),
     /// Print the log-probability of every token of a text under a model
     Loss(loss::Arguments),
+    /// Compare two models row by row, and say how sure the difference is
+    Compare(compare::Arguments),
     /// Replay the ranking of a competition from given scores
     Rank(rank::Arguments),
     /// Show what a model is, and which competitions would accept it
@@ -66,6 +68,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Loss(arguments) => loss::run(arguments),
+        Command::Compare(arguments) => compare::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),

@@ -54,12 +54,17 @@ pub struct CompetitionResult {
     pub epsilon_start: f64,
     /// See `epsilon_start`.
     pub epsilon_end: f64,
+    /// The level of significance that a win needs, if any.
+    pub significance: Option<f64>,
     /// The tasks, in the file's order.
     pub tasks: Vec<TaskResult>,
     /// Everything submitted, best first; those without a score last.
     pub submissions: Vec<SubmissionResult>,
     /// Every pair of scored submissions, both ways.
     pub duels: Vec<Duel>,
+    /// How sure it is that each scored submission is better than the next one
+    /// in the leaderboard; empty where losses are not means over rows.
+    pub neighbours: Vec<Confidence>,
     /// Why there is no verdict, when data could not be had: nobody has a
     /// weight through this competition then.
     pub no_verdict: Option<String>,
@@ -190,6 +195,28 @@ pub struct Duel {
     pub won: bool,
     /// Loss of `uid` less that of `against`; negative is better.
     pub difference: f64,
+    /// Where a win needs significance and `uid` is ahead: the chance that it is
+    /// not, by [`crate::ranking::chance_of_defeat`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
+}
+
+/// How sure a difference is, by a paired bootstrap over rows; see
+/// [`crate::ranking::confidence`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Confidence {
+    /// Whose loss.
+    pub uid: u16,
+    /// Less whose.
+    pub against: u16,
+    /// Their difference; negative is better.
+    pub difference: f64,
+    /// Lower end of its interval of 95 %.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Two-sided.
+    pub p_value: f64,
 }
 
 /// One row of a task as one model answered it: a line of
@@ -228,6 +255,21 @@ pub struct RunTiming {
     pub total_seconds: f64,
     /// In the order in which they ended.
     pub steps: Vec<StepTiming>,
+    /// What each plugin took, in the order in which they were loaded.
+    pub plugins: Vec<PluginTiming>,
+}
+
+/// What all calls of one plugin took together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PluginTiming {
+    /// Its id and version.
+    pub plugin: String,
+    /// Calls of its functions, and starts of its instances.
+    pub calls: u64,
+    /// Units of work; see [`crate::plugin::PluginLimits::fuel_per_row`].
+    pub fuel: u64,
+    /// Time in those calls, with what the host did for them.
+    pub seconds: f64,
 }
 
 /// How long one part of a run took.

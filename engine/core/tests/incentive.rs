@@ -118,6 +118,7 @@ impl From<EpsilonRow> for Epsilon {
 fn rules(epsilon: Epsilon, temperature: f64) -> RankingRules {
     RankingRules {
         epsilon,
+        significance: None,
         weights: WeightRule::Softmax { temperature },
         moving_average_previous: 0.5,
         min_weight: 0.0,
@@ -193,7 +194,7 @@ fn rounds() {
             .collect();
         assert_eq!(candidates.len(), row.step_weights.len());
         let rules = rules(row.epsilon.into(), row.temperature);
-        let standings = rank(&candidates, row.current_block, &rules);
+        let standings = rank(&candidates, row.current_block, &rules, &BTreeMap::new());
         assert_eq!(standings.len(), candidates.len());
 
         let competitive: BTreeSet<u16> = standings

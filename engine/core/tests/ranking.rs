@@ -15,6 +15,7 @@ const NOW: u64 = 1000;
 fn rules(epsilon: Epsilon, weights: WeightRule) -> RankingRules {
     RankingRules {
         epsilon,
+        significance: None,
         weights,
         moving_average_previous: 0.5,
         min_weight: 0.0,
@@ -33,7 +34,7 @@ type Verdict = (Option<u16>, u32, Option<u32>);
 fn check(epsilon: Epsilon, candidates: &[(u16, u64, u32, f64)], expected: &[Verdict]) {
     let candidates: Vec<Candidate> = candidates.iter().copied().map(candidate).collect();
     let rules = rules(epsilon, WeightRule::WinnerTakesAll);
-    let standings = rank(&candidates, NOW, &rules);
+    let standings = rank(&candidates, NOW, &rules, &BTreeMap::new());
     let verdicts: Vec<Verdict> = standings
         .iter()
         .map(|standing| (standing.outclassed_by, standing.wins, standing.place))
@@ -128,6 +129,41 @@ fn a_model_without_a_loss_gets_nothing() {
     check(epsilon, &[(1, 1, 0, 0.0), (2, 2, 0, 0.0)], &[(None, 0, Some(1)), (Some(1), 0, Some(2))]);
 }
 
+/// Losses of draws around `loss`: one in ten is `far` away.
+fn draws(loss: f64, far: f64) -> Vec<f64> {
+    (0..1000).map(|draw| if draw % 10 == 0 { loss + far } else { loss }).collect()
+}
+
+#[test]
+fn a_win_may_need_significance() {
+    // A model of loss 2.0, and one of 1.9 that in a tenth of the draws has 2.1.
+    let entered = [candidate((1, 1, 0, 2.0)), candidate((2, 2, 0, 1.9))];
+    let swapped = [candidate((1, 2, 0, 2.0)), candidate((2, 1, 0, 1.9))];
+    let resampled = BTreeMap::from([(1, draws(2.0, 0.0)), (2, draws(1.9, 0.2))]);
+    let rows = [
+        // Level, candidates, (wins, place) of each.
+        (None, &entered, [(0, Some(2)), (1, Some(1))]),
+        (Some(0.2), &entered, [(0, Some(2)), (1, Some(1))]),
+        // Not sure enough: nobody wins, and being first decides.
+        (Some(0.05), &entered, [(0, Some(1)), (0, Some(2))]),
+        // The worse one comes later: ruled out, however sure that is.
+        (Some(0.05), &swapped, [(0, Some(2)), (0, Some(1))]),
+    ];
+    for (significance, candidates, expected) in rows {
+        let rules = RankingRules {
+            significance,
+            ..rules(Epsilon::Fixed(0.01), WeightRule::WinnerTakesAll)
+        };
+        let standings = rank(candidates, NOW, &rules, &resampled);
+        let found: Vec<_> = standings.iter().map(|one| (one.wins, one.place)).collect();
+        assert_eq!(found, expected, "{significance:?}");
+        let sure = duels(candidates, NOW, &rules, &resampled);
+        let p_values: Vec<_> = sure.iter().filter_map(|duel| duel.p_value).collect();
+        let expected = significance.map_or(vec![], |_| vec![101.0 / 1001.0]);
+        assert_eq!(p_values, expected, "{significance:?}");
+    }
+}
+
 #[test]
 fn when_all_failed_the_rules_decide() {
     let previous = Weights::from([(4, 0.25), (5, 0.75)]);
@@ -144,7 +180,7 @@ fn when_all_failed_the_rules_decide() {
                 on_all_failed: *on_all_failed,
                 ..rules(Epsilon::Fixed(0.0), WeightRule::WinnerTakesAll)
             };
-            let standings = rank(candidates, NOW, &rules);
+            let standings = rank(candidates, NOW, &rules, &BTreeMap::new());
             assert_eq!(next_weights(*before, &standings, &rules), *expected, "{on_all_failed:?}");
         }
     }
@@ -153,7 +189,8 @@ fn when_all_failed_the_rules_decide() {
 #[test]
 fn a_round_moves_the_average() {
     let rules = rules(Epsilon::Fixed(0.0), WeightRule::WinnerTakesAll);
-    let standings = rank(&[candidate((5, 1, 0, 2.0)), candidate((6, 2, 0, 1.0))], NOW, &rules);
+    let entered = [candidate((5, 1, 0, 2.0)), candidate((6, 2, 0, 1.0))];
+    let standings = rank(&entered, NOW, &rules, &BTreeMap::new());
     let first = next_weights(None, &standings, &rules);
     assert_eq!(first, Weights::from([(5, 0.0), (6, 1.0)]));
     let previous = Weights::from([(4, 0.5), (6, 0.5)]);
@@ -254,7 +291,7 @@ proptest! {
 
     #[test]
     fn weights_are_shares(candidates in any_candidates(), rules in any_rules()) {
-        let standings = rank(&candidates, NOW, &rules);
+        let standings = rank(&candidates, NOW, &rules, &BTreeMap::new());
         prop_assert!(standings.iter().all(|one| (0.0..=1.0).contains(&one.weight)));
         prop_assert!(standings.iter().all(|one| (0.0..=1.0).contains(&one.win_rate)));
         let sum: f64 = standings.iter().map(|one| one.weight).sum();
@@ -266,7 +303,7 @@ proptest! {
     fn places_are_one_to_n_and_follow_weights(
         candidates in any_candidates(), rules in any_rules(),
     ) {
-        let standings = rank(&candidates, NOW, &rules);
+        let standings = rank(&candidates, NOW, &rules, &BTreeMap::new());
         for (candidate, standing) in candidates.iter().zip(&standings) {
             prop_assert_eq!(standing.place.is_some(), candidate.is_scored());
             prop_assert!(candidate.is_scored() || standing.weight == 0.0);
@@ -284,7 +321,7 @@ proptest! {
     fn the_competitive_set_and_the_wins_are_as_defined(
         candidates in any_candidates(), rules in any_rules(),
     ) {
-        let standings = rank(&candidates, NOW, &rules);
+        let standings = rank(&candidates, NOW, &rules, &BTreeMap::new());
         let end = match rules.epsilon {
             Epsilon::Fixed(end) => end,
             Epsilon::LinearDecay { start, end, .. } => start - 1.0 * (start - end),
@@ -325,8 +362,8 @@ proptest! {
         }),
         rules in any_rules(),
     ) {
-        let standings = by_uid(rank(&candidates, NOW, &rules));
-        prop_assert_eq!(standings, by_uid(rank(&permuted, NOW, &rules)));
+        let standings = by_uid(rank(&candidates, NOW, &rules, &BTreeMap::new()));
+        prop_assert_eq!(standings, by_uid(rank(&permuted, NOW, &rules, &BTreeMap::new())));
     }
 
     /// However close behind the original it is submitted.
@@ -337,7 +374,7 @@ proptest! {
         (blocks_later, index) in (0_u64..3, 0_u32..3),
         rules in any_rules(),
     ) {
-        let before = by_uid(rank(&candidates, NOW, &rules));
+        let before = by_uid(rank(&candidates, NOW, &rules, &BTreeMap::new()));
         let original = *original.get(&candidates);
         // A uid above all others, so that it is later even within an extrinsic.
         let copy = Candidate {
@@ -347,7 +384,7 @@ proptest! {
             ..original
         };
         let with_copy: Vec<Candidate> = candidates.iter().copied().chain([copy]).collect();
-        let after = by_uid(rank(&with_copy, NOW, &rules));
+        let after = by_uid(rank(&with_copy, NOW, &rules, &BTreeMap::new()));
 
         prop_assert!(!beats(&copy, &original, &rules.epsilon, NOW));
         prop_assert!(after[&1000].outclassed_by.is_some());
@@ -383,7 +420,8 @@ proptest! {
             failed if !failed.is_scored() => 2.0 * factor,
             scored => scored.loss * factor,
         };
-        let (before, after) = (rank(&candidates, NOW, &rules), rank(&improved, NOW, &rules));
+        let rank = |candidates| rank(candidates, NOW, &rules, &BTreeMap::new());
+        let (before, after) = (rank(&candidates), rank(&improved));
         let (inside_before, inside_after) = (competitive(&before), competitive(&after));
         let place = |standings: &[Standing]| standings[which].place.unwrap_or(u32::MAX);
 
@@ -419,9 +457,9 @@ proptest! {
     fn duels_agree_with_the_wins(candidates in any_candidates(), rules in any_rules()) {
         let scored: Vec<Candidate> =
             candidates.into_iter().filter(Candidate::is_scored).collect();
-        let standings = rank(&scored, NOW, &rules);
+        let standings = rank(&scored, NOW, &rules, &BTreeMap::new());
         let inside = competitive(&standings);
-        let duels = duels(&scored, NOW, &rules.epsilon);
+        let duels = duels(&scored, NOW, &rules, &BTreeMap::new());
         prop_assert_eq!(duels.len(), scored.len() * scored.len().saturating_sub(1));
         for standing in standings.iter().filter(|one| one.outclassed_by.is_none()) {
             let won = duels.iter().filter(|duel| {

@@ -63,16 +63,21 @@ impl PluginRuntime {
         Ok(PluginRuntime { engine, linker, cache })
     }
 
-    /// Loads the plugin in a file.
+    /// Loads the plugin in a file. `meter` hears of every call, if given.
     ///
     /// # Errors
     /// When the file cannot be read, has another digest, is no plugin for this
     /// engine, or does not describe itself within its limits.
-    pub fn load(&self, file: &Path, options: LoadOptions<'_>) -> Result<PluginTask, PluginError> {
-        self.load_bytes(read_bounded(file)?, options, None)
+    pub fn load(
+        &self,
+        file: &Path,
+        options: LoadOptions<'_>,
+        meter: Option<Arc<Meter>>,
+    ) -> Result<PluginTask, PluginError> {
+        self.load_bytes(read_bounded(file)?, options, meter)
     }
 
-    /// The same with the file's content, and somebody who hears of every call.
+    /// The same with the file's content.
     ///
     /// # Errors
     /// As [`PluginRuntime::load`].

@@ -331,13 +331,13 @@ fn what_is_no_plugin_is_refused_before_it_is_compiled() {
     let begin = Instant::now();
     for (name, expected) in rows {
         let path = at(name);
-        let said = runtime.load(&path, LoadOptions::default()).err().unwrap().to_string();
+        let said = runtime.load(&path, LoadOptions::default(), None).err().unwrap().to_string();
         let expected = expected.replace("{}", &path.display().to_string());
         assert!(said.contains(&expected), "{name}: {said}");
     }
     for length in [4, 8, 9, good.len() / 2, good.len() - 1] {
         let error =
-            runtime.load(&at(&format!("cut{length}")), LoadOptions::default()).err().unwrap();
+            runtime.load(&at(&format!("cut{length}")), LoadOptions::default(), None).err().unwrap();
         let refused = matches!(error, PluginError::NotAComponent(_) | PluginError::NoTask);
         assert!(refused, "{length}: {error}");
     }
@@ -352,7 +352,7 @@ fn the_digest_is_checked_before_anything_else() {
     let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&good));
     let runtime = PluginRuntime::new(None).unwrap();
     let load = |pinned: &str| {
-        runtime.load(&path, LoadOptions { sha256: Some(pinned), ..LoadOptions::default() })
+        runtime.load(&path, LoadOptions { sha256: Some(pinned), ..LoadOptions::default() }, None)
     };
     std::fs::write(&path, &good).unwrap();
     assert!(load(&digest).is_ok());

@@ -2,6 +2,7 @@
 //! and prints.
 
 pub mod check;
+pub mod compare;
 mod engine;
 mod input;
 pub mod inspect;

@@ -1,16 +1,17 @@
 //! Tasks by what a competition file says of them: compiled in, or plugins.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use evaltasks_core::competition::{KnownTask, Location, TaskReference};
 use evaltasks_core::plugin::PluginLimits;
-use evaltasks_core::task::{Task, native_tasks};
-use evaltasks_plugin::{CompileCache, LoadOptions, PluginRuntime, PluginTask};
+use evaltasks_core::results::PluginTiming;
+use evaltasks_core::task::{Info, Task, native_tasks};
+use evaltasks_plugin::{CallUsage, CompileCache, LoadOptions, PluginRuntime, PluginTask};
 
 /// Files that one plugin folder may hold.
 const MAX_PLUGINS: usize = 256;
@@ -38,6 +39,7 @@ pub struct Tasks {
     /// Made when the first plugin is met.
     runtime: OnceCell<PluginRuntime>,
     by_id: BTreeMap<String, Arc<PluginTask>>,
+    usages: RefCell<Vec<Arc<Mutex<PluginTiming>>>>,
 }
 
 impl PluginArguments {
@@ -57,6 +59,7 @@ impl PluginArguments {
             ceiling,
             runtime: OnceCell::new(),
             by_id: BTreeMap::new(),
+            usages: RefCell::default(),
         };
         let files = self.plugin_dir.as_deref().map(plugin_files).transpose()?;
         for file in files.unwrap_or_default() {
@@ -113,7 +116,29 @@ impl Tasks {
             }
         };
         let options = LoadOptions { sha256, limits, ceiling: self.ceiling };
-        runtime.load(file, options).with_context(|| format!("use the plugin {}", file.display()))
+        let usage = Arc::new(Mutex::new(PluginTiming::default()));
+        let sink = Arc::clone(&usage);
+        let meter = Arc::new(move |call: &CallUsage| {
+            let mut usage = sink.lock().unwrap_or_else(PoisonError::into_inner);
+            usage.calls += 1;
+            usage.fuel = usage.fuel.saturating_add(call.fuel);
+            usage.seconds += call.duration.as_secs_f64();
+        });
+        let plugin = runtime.load(file, options, Some(meter));
+        let plugin = plugin.with_context(|| format!("use the plugin {}", file.display()))?;
+        let Info { id, version, .. } = plugin.describe();
+        usage.lock().unwrap_or_else(PoisonError::into_inner).plugin = format!("{id} {version}");
+        self.usages.borrow_mut().push(usage);
+        Ok(plugin)
+    }
+
+    /// What each plugin took so far.
+    pub fn timings(&self) -> Vec<PluginTiming> {
+        let usages = self.usages.borrow();
+        let read = |usage: &Arc<Mutex<PluginTiming>>| {
+            usage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        usages.iter().map(read).collect()
     }
 }
 

@@ -41,6 +41,11 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let subnet = input::subnet(&arguments.file)?;
+    if subnet.competitions.iter().any(|one| one.ranking.significance.is_some()) {
+        eprintln!(
+            "warning: given scores have no rows, so `significance` is left aside: epsilon decides"
+        );
+    }
     let scores = input::scores(&arguments.scores, &subnet)?;
     let latest = scores.iter().map(|score| score.block).max();
     let block = arguments.block.or(latest).unwrap_or(0);

@@ -90,7 +90,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         seed: &arguments.seed,
         only: arguments.competition.as_deref(),
     };
-    let Some(round) = evaluate(arguments, &tasks, &plan)? else { return Ok(Outcome::Interrupted) };
+    let Some(mut round) = evaluate(arguments, &tasks, &plan)? else {
+        return Ok(Outcome::Interrupted);
+    };
+    round.timing.plugins = tasks.timings();
 
     let directory = arguments.out.join(round_name(&arguments.file, &plan));
     let samples = round.samples().map(Ok::<_, Infallible>);

@@ -297,7 +297,8 @@ impl OpenPart {
     }
 }
 
-fn samples_path(directory: &Path, task: &str) -> PathBuf {
+/// The file of a task's rows.
+pub fn samples_path(directory: &Path, task: &str) -> PathBuf {
     directory.join(format!("samples_{}.jsonl", utf8_percent_encode(task, FILE_NAME)))
 }
 
@@ -366,6 +367,7 @@ mod tests {
             started_at: "2026-01-02T03:04:05Z".to_owned(),
             total_seconds: 1.5,
             steps: vec![],
+            plugins: vec![],
         }
     }
 

@@ -142,6 +142,7 @@ struct CompetitionView<'a> {
     emission_share: f64,
     epsilon_start: f64,
     epsilon_end: f64,
+    significance: Option<f64>,
     scored: usize,
     tasks: &'a [TaskResult],
     /// What went wrong with the round itself.
@@ -149,6 +150,7 @@ struct CompetitionView<'a> {
     submissions: Vec<SubmissionView<'a>>,
     charts: Vec<Chart<'a>>,
     matrix: Option<Matrix<'a>>,
+    neighbours: Vec<NeighbourView<'a>>,
 }
 
 impl<'a> CompetitionView<'a> {
@@ -165,6 +167,7 @@ impl<'a> CompetitionView<'a> {
             emission_share: result.emission_share,
             epsilon_start: text::epsilon(result.epsilon_start),
             epsilon_end: text::epsilon(result.epsilon_end),
+            significance: result.significance,
             scored: result.submissions.iter().filter(|one| one.rank.is_some()).count(),
             tasks: &result.tasks,
             remarks: no_verdict.chain(dropped).collect(),
@@ -175,8 +178,38 @@ impl<'a> CompetitionView<'a> {
                 .collect(),
             charts: charts(result),
             matrix: matrix(result),
+            neighbours: neighbours(result),
         }
     }
+}
+
+/// A model and the next in the leaderboard.
+#[derive(Serialize)]
+struct NeighbourView<'a> {
+    who: Who<'a>,
+    against: Who<'a>,
+    difference: String,
+    low: String,
+    high: String,
+    p_value: String,
+    /// Whether the interval is on one side of 0.
+    sure: bool,
+}
+
+fn neighbours(result: &CompetitionResult) -> Vec<NeighbourView<'_>> {
+    let find = |uid| result.submissions.iter().find(|one| one.uid == uid).map(Who::new);
+    let views = result.neighbours.iter().filter_map(|pair| {
+        Some(NeighbourView {
+            who: find(pair.uid)?,
+            against: find(pair.against)?,
+            difference: text::difference(pair.difference),
+            low: text::difference(pair.low),
+            high: text::difference(pair.high),
+            p_value: text::p_value(pair.p_value),
+            sure: pair.high < 0.0 || pair.low > 0.0,
+        })
+    });
+    views.collect()
 }
 
 #[derive(Serialize)]

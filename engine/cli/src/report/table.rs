@@ -1,49 +1,25 @@
 //! The leaderboard in the terminal.
 
-use std::io::IsTerminal;
-
-use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
-};
+use comfy_table::{Attribute, Cell, CellAlignment, Color};
 use evaltasks_core::model::group_digits;
-use evaltasks_core::results::{CompetitionResult, RunResult, SubmissionResult, TaskScore};
+use evaltasks_core::results::{
+    CompetitionResult, Confidence, RunResult, SubmissionResult, TaskScore,
+};
 use unicode_width::UnicodeWidthStr;
 
+use super::paper::{Column, Paper, Terminal};
 use super::text::{self, Tone};
 
 /// Weights that the summary over all competitions lists.
 const MAX_WEIGHTS: usize = 16;
+/// Pairs of neighbours that the terminal shows; the page has all of them.
+const MAX_NEIGHBOURS: usize = 10;
 /// Terminal columns of the seed on a terminal; `results.json` has all of it.
 const SEED_COLUMNS: usize = 17;
 /// Terminal columns of a task's name at the head of a column.
 const TASK_HEADER_COLUMNS: usize = 16;
 /// Terminal columns that a name gets at the least, before other cells wrap.
 const MIN_NAME_COLUMNS: usize = 12;
-/// Terminal columns left and right of a cell.
-const MARGINS: usize = 2;
-/// Narrowest terminal that a table is fitted to; a narrower one wraps lines.
-const MIN_WIDTH: u16 = 40;
-
-/// Where the text goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terminal {
-    /// Columns; none when the output is not a terminal.
-    pub width: Option<u16>,
-    /// Whether colours are welcome.
-    pub colour: bool,
-}
-
-impl Terminal {
-    /// Standard output as it is: colours only on a terminal that wants them
-    /// (<https://no-color.org>).
-    pub fn stdout() -> Self {
-        let is_terminal = std::io::stdout().is_terminal();
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let plain = set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb");
-        let width = Table::new().width().filter(|&columns| columns > 0);
-        Self { width, colour: is_terminal && !plain }
-    }
-}
 
 /// The leaderboards of all competitions, their rejections with reasons, and
 /// the weights, as lines that end in a newline.
@@ -52,7 +28,7 @@ impl Terminal {
 /// wrapped. When the losses of all tasks do not fit beside the ranking, they
 /// follow in tables of their own.
 pub fn render_table(result: &RunResult, width: Option<u16>, colour: bool) -> String {
-    let paper = Paper { width: width.map(|columns| columns.max(MIN_WIDTH)), colour };
+    let paper = Paper::new(Terminal { width, colour });
     // A replay draws nothing, so it has no seed.
     let seed = text::shorten(&result.seed, width.map_or(usize::MAX, |_| SEED_COLUMNS));
     let seed = if seed.is_empty() { seed } else { format!(" · seed {seed}") };
@@ -75,8 +51,11 @@ pub fn render_table(result: &RunResult, width: Option<u16>, colour: bool) -> Str
 
 /// The paragraphs about one competition, top to bottom.
 fn competition_blocks(competition: &CompetitionResult, paper: Paper) -> Vec<String> {
+    let significance = competition
+        .significance
+        .map_or_else(String::new, |level| format!(" · significance {level}"));
     let title = paper.wrap(&format!(
-        "{} · {} · {} of the emission · epsilon {} to {}",
+        "{} · {} · {} of the emission · epsilon {} to {}{significance}",
         text::visible(&competition.key),
         text::visible(&competition.title),
         text::percent(competition.emission_share),
@@ -97,7 +76,34 @@ fn competition_blocks(competition: &CompetitionResult, paper: Paper) -> Vec<Stri
     }
     blocks.extend(leaderboard(competition, paper));
     blocks.extend(notes(competition, paper));
+    blocks.extend(neighbours(competition, paper));
     blocks
+}
+
+/// How sure it is that each model is better than the next.
+fn neighbours(competition: &CompetitionResult, paper: Paper) -> Option<String> {
+    let pairs: Vec<&Confidence> = competition.neighbours.iter().take(MAX_NEIGHBOURS).collect();
+    let name_columns = paper.width.map_or(usize::MAX, |width| usize::from(width) / 4);
+    let name = |uid: u16| {
+        let found = competition.submissions.iter().find(|one| one.uid == uid);
+        text::shorten(found.map_or("", |one| &one.name), name_columns)
+    };
+    let column = |header: &str, alignment, cell: &dyn Fn(&Confidence) -> String| Column {
+        header: header.to_owned(),
+        alignment,
+        cells: pairs.iter().map(|pair| Cell::new(cell(pair))).collect(),
+    };
+    let (left, right) = (CellAlignment::Left, CellAlignment::Right);
+    let columns = [
+        column("model", left, &|pair| name(pair.uid)),
+        column("against", left, &|pair| name(pair.against)),
+        column("difference", right, &|pair| text::difference(pair.difference)),
+        column("95% interval", right, &|pair| {
+            format!("{} to {}", text::difference(pair.low), text::difference(pair.high))
+        }),
+        column("p", right, &|pair| text::p_value(pair.p_value)),
+    ];
+    (!pairs.is_empty()).then(|| paper.table(&columns))
 }
 
 /// Where the losses of the tasks stand.
@@ -214,21 +220,6 @@ fn weights_block(result: &RunResult, paper: Paper) -> String {
     paper.wrap(&format!("weights: {}{more}", shown.join(", ")))
 }
 
-/// A column of a table, before it is known whether it fits.
-struct Column {
-    header: String,
-    alignment: CellAlignment,
-    cells: Vec<Cell>,
-}
-
-impl Column {
-    /// Terminal columns of the widest cell and its margins.
-    fn width(&self) -> usize {
-        let cells = self.cells.iter().map(|cell| cell.content().width());
-        cells.chain([self.header.width()]).max().unwrap_or(0) + MARGINS
-    }
-}
-
 /// Who a line is about.
 fn identity(submissions: &[&SubmissionResult], name_columns: usize) -> Vec<Column> {
     let rank = |one: &SubmissionResult| one.rank.map_or(text::NONE.to_owned(), |r| r.to_string());
@@ -301,13 +292,6 @@ fn ranked(submission: &SubmissionResult, shown: String) -> String {
     if submission.rank.is_some() { shown } else { text::NONE.to_owned() }
 }
 
-/// What is written on.
-#[derive(Clone, Copy)]
-struct Paper {
-    width: Option<u16>,
-    colour: bool,
-}
-
 impl Paper {
     /// Columns that are left for the names beside these columns.
     fn room_for_names(self, submissions: &[&SubmissionResult], columns: &[Column]) -> usize {
@@ -323,51 +307,6 @@ impl Paper {
         let room = self.room_for_names(submissions, &columns).max(MIN_NAME_COLUMNS);
         let columns: Vec<Column> = identity(submissions, room).into_iter().chain(columns).collect();
         self.table(&columns)
-    }
-
-    /// Columns side by side under a rule; cells wrap when there is no room.
-    fn table(self, columns: &[Column]) -> String {
-        let mut table = Table::new();
-        table
-            .force_no_tty()
-            .load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
-        if self.colour {
-            table.enforce_styling();
-        }
-        if let Some(width) = self.width {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        }
-        let header = columns.iter().map(|column| {
-            Cell::new(&column.header).set_alignment(column.alignment).add_attribute(Attribute::Dim)
-        });
-        table.set_header(header);
-        let rows = columns.iter().map(|column| column.cells.len()).max().unwrap_or(0);
-        table.add_rows((0..rows).map(|row| {
-            let cells = columns.iter().map(move |column| {
-                let cell = column.cells.get(row).cloned().unwrap_or_else(|| Cell::new(""));
-                cell.set_alignment(column.alignment)
-            });
-            cells.collect::<Vec<_>>()
-        }));
-        table.trim_fmt()
-    }
-
-    /// A paragraph that wraps at the width.
-    fn wrap(self, paragraph: &str) -> String {
-        let mut table = Table::new();
-        table.force_no_tty().load_style(TableStyle::new());
-        if let Some(width) = self.width {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        }
-        table.add_row([paragraph]);
-        if let Some(column) = table.column_mut(0) {
-            column.set_padding((0, 0));
-        }
-        table.trim_fmt()
-    }
-
-    fn heading(self, line: &str) -> String {
-        if self.colour { format!("\u{1b}[1m{line}\u{1b}[0m") } else { line.to_owned() }
     }
 }
 

@@ -92,6 +92,15 @@ pub fn difference(value: f64) -> String {
     }
 }
 
+/// A p-value, to three decimals.
+pub fn p_value(value: f64) -> String {
+    match value {
+        _ if !value.is_finite() => NONE.to_owned(),
+        _ if value < 0.001 => "<0.001".to_owned(),
+        _ => format!("{value:.3}"),
+    }
+}
+
 /// A share of one as a percentage, to one decimal.
 pub fn percent(share: f64) -> String {
     let percentage = share * 100.0;
@@ -222,6 +231,9 @@ mod tests {
         check(difference(-0.02), "−0.0200");
         check(difference(0.02), "+0.0200");
         check(difference(0.0), "0");
+        check(p_value(0.0004), "<0.001");
+        check(p_value(0.25), "0.250");
+        check(p_value(f64::NAN), NONE);
         check(percent(1.0), "100%");
         check(percent(0.2964), "29.6%");
         check(percent(0.000_01), "<0.1%");

@@ -7,8 +7,10 @@ use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::competition::{
     Competition, Location, OnFailure, Submission, TaskRules, TokenizerRule,
 };
+use evaltasks_core::ranking::ResampledLosses;
 use evaltasks_core::results::{CompetitionResult, SampleRecord, TaskResult};
 
+use super::confidence::resample;
 use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate};
 use super::prepare::{BuildInputs, DrawnTask, draw};
 use super::questions::ReadyTask;
@@ -72,7 +74,7 @@ pub fn run(
         .filter_map(|(drawn, _)| drawn.as_ref().ok())
         .collect();
     let ready = built.into_iter().filter_map(Result::ok).flatten().collect();
-    let no_verdict = no_verdict(competition, &tasks);
+    let mut no_verdict = no_verdict(competition, &tasks);
     let evaluations = if no_verdict.is_some() {
         Vec::new()
     } else {
@@ -83,11 +85,22 @@ pub fn run(
         let contest = Contest { engine, competition, questions };
         evaluate_all(&contest, &kept, submissions, plan.block, stopwatch)?
     };
-    let result = CompetitionResult {
+    let resampled = resample(&kept, &evaluations, plan.seed).unwrap_or_else(|fault| {
+        if competition.ranking.significance.is_some() {
+            no_verdict = Some(format!("failed to {fault}"));
+        }
+        ResampledLosses::new()
+    });
+    let mut result = CompetitionResult {
         tokenizer_sha256,
-        no_verdict,
-        ..judge(competition, plan.block, tasks, &evaluations)
+        ..judge(competition, plan.block, tasks, &evaluations, &resampled)
     };
+    if no_verdict.is_some() {
+        for submission in &mut result.submissions {
+            submission.weight = 0.0;
+        }
+    }
+    result.no_verdict = no_verdict;
     let tasks = kept.iter().map(|task| task.rules.name.clone()).collect();
     Ok((result, Journal { competition: competition.key.clone(), tasks, evaluations }))
 }

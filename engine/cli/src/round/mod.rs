@@ -10,6 +10,7 @@
 //! submission can end another's evaluation.
 
 mod bounds;
+mod confidence;
 mod contest;
 mod evaluate;
 #[cfg(test)]

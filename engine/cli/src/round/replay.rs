@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use evaltasks_core::competition::{Competition, Loss, Score, Submission, Subnet};
-use evaltasks_core::ranking::{normalize, weighted_score};
+use evaltasks_core::ranking::{ResampledLosses, normalize, weighted_score};
 use evaltasks_core::results::{RunResult, TaskScore};
 use evaltasks_core::source::ModelReference;
 
@@ -14,6 +14,8 @@ use super::verdict::{emit, judge, task_result};
 /// Ranks scores by the rules of their competitions, at a block. Nothing is
 /// drawn and no model is run, so the result names neither seed nor backend.
 pub fn replay(file: &str, subnet: &Subnet, scores: &[Score], block: u64) -> RunResult {
+    // Given losses have no rows to draw from.
+    let none = ResampledLosses::new();
     let mut verdicts = Vec::new();
     for (index, competition) in subnet.competitions.iter().enumerate() {
         let mut entered: Vec<&Score> =
@@ -25,7 +27,7 @@ pub fn replay(file: &str, subnet: &Subnet, scores: &[Score], block: u64) -> RunR
         let evaluations: Vec<Evaluation> =
             entered.into_iter().map(|score| evaluation(competition, score)).collect();
         let tasks = competition.tasks.iter().map(task_result).collect();
-        verdicts.push((competition, judge(competition, block, tasks, &evaluations)));
+        verdicts.push((competition, judge(competition, block, tasks, &evaluations, &none)));
     }
     verdicts.sort_by_key(|(competition, _)| competition.id);
     let (competitions, weights) = emit(verdicts);

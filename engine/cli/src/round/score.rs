@@ -78,21 +78,20 @@ fn aggregate(
     let metrics =
         guard_task(|| task.aggregate(config, measures)).map_err(|error| reason(&error))?;
     check_metrics(&metrics).map_err(|fault| format!("run the task: {fault}"))?;
-    let primary = metrics.first().ok_or("run the task: it computes no metric")?;
-    let loss = as_loss(primary)?;
-    Ok((metrics, loss))
-}
-
-/// Lower is better and 0 is perfect: an accuracy becomes an error rate.
-fn as_loss(primary: &Metric) -> Result<f64, String> {
-    let Metric { name, value, higher_is_better, .. } = primary;
-    let loss = if *higher_is_better { 1.0 - value } else { *value };
+    let Metric { name, value, higher_is_better, .. } =
+        metrics.first().ok_or("run the task: it computes no metric")?;
+    let loss = as_loss(*value, *higher_is_better);
     if loss < 0.0 {
         return Err(format!(
             "compare models by the metric `{name}`: {value} makes a negative loss"
         ));
     }
-    Ok(loss)
+    Ok((metrics, loss))
+}
+
+/// Lower is better and 0 is perfect: an accuracy becomes an error rate.
+pub fn as_loss(metric: f64, higher_is_better: bool) -> f64 {
+    if higher_is_better { 1.0 - metric } else { metric }
 }
 
 fn count(rows: usize) -> u32 {

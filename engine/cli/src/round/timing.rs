@@ -47,6 +47,7 @@ impl Stopwatch {
             started_at: self.started_at.to_string(),
             total_seconds: self.start.elapsed().as_secs_f64(),
             steps: self.steps,
+            plugins: Vec::new(),
         }
     }
 }

@@ -6,11 +6,11 @@ use evaltasks_core::competition::{
     Competition, Submission, TaskReference, TaskRules, rules_sha256,
 };
 use evaltasks_core::ranking::{
-    Candidate, CompetitionShare, Standing, Weights, duels, epsilon_at, fully_decayed_epsilon,
-    next_weights, rank, split_emission,
+    Candidate, CompetitionShare, ResampledLosses, Standing, Weights, confidence, duels, epsilon_at,
+    fully_decayed_epsilon, next_weights, rank, split_emission,
 };
 use evaltasks_core::results::{
-    CompetitionResult, Status, SubmissionResult, TaskResult, TaskScore, UidWeight,
+    CompetitionResult, Confidence, Status, SubmissionResult, TaskResult, TaskScore, UidWeight,
 };
 use evaltasks_core::source::ModelReference;
 
@@ -29,10 +29,11 @@ pub fn judge(
     block: u64,
     tasks: Vec<TaskResult>,
     evaluations: &[Evaluation],
+    resampled: &ResampledLosses,
 ) -> CompetitionResult {
     let rules = &competition.ranking;
     let candidates: Vec<Candidate> = evaluations.iter().filter_map(candidate).collect();
-    let standings = rank(&candidates, block, rules);
+    let standings = rank(&candidates, block, rules, resampled);
     let weights = next_weights(None, &standings, rules);
     let by_uid: BTreeMap<u16, Standing> =
         standings.into_iter().map(|standing| (standing.uid, standing)).collect();
@@ -63,11 +64,24 @@ pub fn judge(
         emission_share: competition.emission_share,
         epsilon_start: epsilon_at(&rules.epsilon, 0, 0),
         epsilon_end: fully_decayed_epsilon(&rules.epsilon),
+        significance: rules.significance,
         tasks: measured(tasks, evaluations),
+        neighbours: neighbours(&submissions, resampled),
         submissions,
-        duels: duels(&candidates, block, &rules.epsilon),
+        duels: duels(&candidates, block, rules, resampled),
         no_verdict: None,
     }
+}
+
+/// Everybody who competes with a score against the next in the leaderboard.
+fn neighbours(submissions: &[SubmissionResult], resampled: &ResampledLosses) -> Vec<Confidence> {
+    let scored: Vec<(u16, f64)> = submissions
+        .iter()
+        .filter(|one| resampled.contains_key(&one.uid))
+        .filter_map(|one| Some((one.uid, one.score?)))
+        .collect();
+    let pairs = scored.iter().zip(scored.iter().skip(1));
+    pairs.filter_map(|(one, next)| confidence(*one, *next, resampled)).collect()
 }
 
 /// What the rules alone say of a task.

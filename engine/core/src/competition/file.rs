@@ -420,6 +420,12 @@ pub struct RankingSection {
     /// The advantage of being earlier: a later model wins a comparison only
     /// if its loss is below the earlier model's loss times (1 - epsilon).
     pub epsilon: Field<EpsilonSection>,
+    /// The most that the chance of a win being luck may be, by a paired
+    /// bootstrap over rows: a win then needs both epsilon and this. Default:
+    /// epsilon alone decides.
+    #[serde(default)]
+    #[schemars(example = 0.05)]
+    pub significance: Field<Fraction>,
     /// How win rates become weights. Default: softmax at temperature 0.01.
     #[serde(default)]
     pub weights: Field<WeightsSection>,

@@ -290,6 +290,10 @@ pub enum OnFailure {
 pub struct RankingRules {
     /// The advantage of being earlier.
     pub epsilon: Epsilon,
+    /// The level of significance that a win needs, in (0, 0.5]; none when
+    /// epsilon alone decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub significance: Option<f64>,
     /// How win rates become weights.
     pub weights: WeightRule,
     /// Share of the old weights in the new, in [0, 1].

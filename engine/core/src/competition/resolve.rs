@@ -9,8 +9,9 @@ use super::{
     Competition, Epsilon, EvaluationRules, ModelRules, OnAllFailed, OnTimeout, RankingRules,
     TokenizerRule, WeightRule, location,
 };
-use crate::document::{Field, Given, Node, Problems, Source};
+use crate::document::{Field, Fraction, Given, Node, Problems, Source};
 use crate::model::{NormLimits, Range};
+use crate::ranking::RESAMPLES;
 
 /// How often a model is tried again.
 const DEFAULT_MAX_RETRIES: u32 = 2;
@@ -173,6 +174,7 @@ fn ranking(context: &Context<'_>, given: &Given<RankingSection>) -> Option<Ranki
     let Given { value: section, place } = given;
     let epsilon = context.problems.required(&section.epsilon, "epsilon", *place);
     let epsilon = epsilon.and_then(|given| self::epsilon(context, given));
+    let significance = section.significance.optional(|given| significance(context, given));
     let weights = section.weights.optional(|given| match &given.value {
         WeightsSection::WinnerTakesAll => Some(WeightRule::WinnerTakesAll),
         WeightsSection::Softmax { temperature } => {
@@ -188,11 +190,29 @@ fn ranking(context: &Context<'_>, given: &Given<RankingSection>) -> Option<Ranki
     let on_all_failed = section.on_all_failed.or(OnAllFailed::KeepPrevious);
     Some(RankingRules {
         epsilon: epsilon?,
+        significance: significance?,
         weights: weights?.unwrap_or(WeightRule::Softmax { temperature: DEFAULT_TEMPERATURE }),
         moving_average_previous: moving_average?.unwrap_or(0.0),
         min_weight: min_weight?.unwrap_or(0.0),
         on_all_failed: on_all_failed?,
     })
+}
+
+fn significance(context: &Context<'_>, given: &Given<Fraction>) -> Option<f64> {
+    // One more than half of all draws is no evidence; fewer than one of them
+    // cannot be told from none.
+    const LARGEST: f64 = 0.5;
+    const SMALLEST: f64 = 1.0 / (RESAMPLES + 1) as f64;
+    let level = given.value.get();
+    if (SMALLEST..=LARGEST).contains(&level) {
+        return Some(level);
+    }
+    let message = format!(
+        "`significance` ({level}) is not from {} to {LARGEST}: the bootstrap has {RESAMPLES} draws",
+        short(SMALLEST)
+    );
+    context.problems.error(given.place.value, message, Some("0.05 is usual".to_owned()));
+    None
 }
 
 fn epsilon(context: &Context<'_>, given: &Given<EpsilonSection>) -> Option<Epsilon> {

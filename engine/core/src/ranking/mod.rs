@@ -3,15 +3,22 @@
 //! The rules are those of the subnet 9 validator, but for the order of
 //! submissions and for models without a loss; see [`rank`].
 
+mod confidence;
 mod emission;
 mod epsilon;
 mod retry;
 mod score;
 mod top_miners;
 
+use std::cmp::Ordering;
+
 use crate::competition::{Epsilon, RankingRules, WeightRule};
 use crate::results::Duel;
 
+pub use confidence::{
+    RESAMPLES, ResampledLosses, RowValue, Spread, chance_of_defeat, confidence, resampled_means,
+    spread, weighted_mean,
+};
 pub use emission::{CompetitionShare, Weights, moving_average, next_weights, split_emission};
 pub use epsilon::{epsilon_at, fully_decayed_epsilon};
 pub use retry::{Evaluation, should_retry};
@@ -82,10 +89,14 @@ pub struct Standing {
 ///    `loss * (1 - epsilon)` of every earlier one, epsilon fully decayed.
 /// 3. *Duels* within it: the lower loss wins, the earlier loss being reduced
 ///    by its [`epsilon_at`] the current block; equal losses have no winner.
+///    Where the rules ask for significance, nor has a duel that turns out
+///    otherwise in too many draws of `resampled`: a [`chance_of_defeat`] above
+///    the level. Losses that were not resampled are taken as they are.
 /// 4. *Weights* by [`WeightRule`] from the win rates; outside the competitive
 ///    set the win rate is 0.
 /// 5. *Places*: by win rate, competitive before outclassed, by loss, by order;
-///    the first is the winner.
+///    the first is the winner. With significance, a lower loss alone does not
+///    place a model of the competitive set before an earlier one.
 ///
 /// Two things differ from the source. There, order is by block alone, so
 /// that of two copies in one block each rules out the other. And there a model
@@ -93,7 +104,12 @@ pub struct Standing {
 /// the earliest and every model failed; here it has none. As there, the
 /// earliest model counts as an opponent even if it failed, which is why failed
 /// models belong in `candidates`.
-pub fn rank(candidates: &[Candidate], current_block: u64, rules: &RankingRules) -> Vec<Standing> {
+pub fn rank(
+    candidates: &[Candidate],
+    current_block: u64,
+    rules: &RankingRules,
+    resampled: &ResampledLosses,
+) -> Vec<Standing> {
     let mut by_order: Vec<usize> = (0..candidates.len()).collect();
     by_order.sort_by_key(|&index| candidates[index].order());
 
@@ -110,7 +126,8 @@ pub fn rank(candidates: &[Candidate], current_block: u64, rules: &RankingRules) 
     for &index in &competitive {
         let candidate = &candidates[index];
         let beaten = |&&other: &&usize| {
-            other != index && beats(candidate, &candidates[other], &rules.epsilon, current_block)
+            other != index
+                && duel(candidate, &candidates[other], current_block, rules, resampled).won
         };
         let wins = competitive.iter().filter(beaten).count() as u32;
         standings[index].wins = wins;
@@ -135,7 +152,10 @@ pub fn rank(candidates: &[Candidate], current_block: u64, rules: &RankingRules) 
         let (a, b) = (&standings[one], &standings[other]);
         (b.win_rate.total_cmp(&a.win_rate))
             .then(a.outclassed_by.is_some().cmp(&b.outclassed_by.is_some()))
-            .then(candidates[one].loss.total_cmp(&candidates[other].loss))
+            .then_with(|| match (rules.significance, a.outclassed_by) {
+                (Some(_), None) => Ordering::Equal,
+                _ => candidates[one].loss.total_cmp(&candidates[other].loss),
+            })
     });
     for (place, &index) in (1..).zip(&scored) {
         standings[index].place = Some(place);
@@ -148,18 +168,47 @@ pub fn rank(candidates: &[Candidate], current_block: u64, rules: &RankingRules) 
 
 /// Every pair of candidates with a loss, both ways, in the order given;
 /// `n (n - 1)` entries.
-pub fn duels(candidates: &[Candidate], current_block: u64, epsilon: &Epsilon) -> Vec<Duel> {
+pub fn duels(
+    candidates: &[Candidate],
+    current_block: u64,
+    rules: &RankingRules,
+    resampled: &ResampledLosses,
+) -> Vec<Duel> {
     let scored = || candidates.iter().filter(|candidate| candidate.is_scored());
     scored()
         .flat_map(|one| {
-            scored().filter(|other| other.order() != one.order()).map(|other| Duel {
-                uid: one.uid,
-                against: other.uid,
-                won: beats(one, other, epsilon, current_block),
-                difference: one.loss - other.loss,
-            })
+            scored()
+                .filter(|other| other.order() != one.order())
+                .map(|other| duel(one, other, current_block, rules, resampled))
         })
         .collect()
+}
+
+/// Whether one candidate wins over another, by epsilon and, where the rules ask
+/// for it, by significance.
+fn duel(
+    one: &Candidate,
+    other: &Candidate,
+    current_block: u64,
+    rules: &RankingRules,
+    resampled: &ResampledLosses,
+) -> Duel {
+    let ahead = beats(one, other, &rules.epsilon, current_block);
+    let p_value = rules
+        .significance
+        .filter(|_| ahead)
+        .and_then(|_| chance_of_defeat(one, other, &rules.epsilon, current_block, resampled));
+    let significant = match (rules.significance, p_value) {
+        (Some(level), Some(p_value)) => p_value <= level,
+        _ => true,
+    };
+    Duel {
+        uid: one.uid,
+        against: other.uid,
+        won: ahead && significant,
+        difference: one.loss - other.loss,
+        p_value,
+    }
 }
 
 /// Whether the first candidate beats the second, the earlier of the two

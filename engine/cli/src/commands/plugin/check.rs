@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let path = &arguments.file;
     let runtime = PluginRuntime::new(None)?;
     let plugin = runtime
-        .load(path, LoadOptions::default())
+        .load(path, LoadOptions::default(), None)
         .with_context(|| format!("accept {}", path.display()))?;
     let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let report = Report::new(plugin.describe(), plugin.facts(), bytes);
