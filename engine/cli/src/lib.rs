@@ -4,3 +4,6 @@ pub mod commands;
 pub mod document;
 pub mod report;
 pub mod round;
+
+// Crates of native tasks. Whatever is linked here is known by its name.
+use evaltasks_tasks as _;
