@@ -14,6 +14,43 @@ command -v cc >/dev/null 2>&1 || {
     exit 1
 }
 
+# Toolchains of plugins. Tests skip a language whose toolchain cannot be had,
+# and fail when one of REQUIRE_WASM_TOOLCHAIN does not build.
+wasm=wasm32-unknown-unknown
+tools=$PWD/target/tools
+export PATH="$tools/python/bin:$tools/node_modules/.bin:$PATH"
+export PYTHONPATH="$tools/python${PYTHONPATH:+:$PYTHONPATH}"
+rust() { # by rustup, or as Debian's packages
+    [ -d "$(rustc --print target-libdir --target $wasm 2>/dev/null)" ] || debian_rust ||
+        rustup target add $wasm || {
+            [ "$(id -u)" = 0 ] && command -v apt-get && apt-get update -q &&
+                apt-get install -qy --no-install-recommends rustc-web rust-web-src lld
+        }
+}
+debian_rust() {
+    [ -d "$(/usr/bin/rustc --print sysroot 2>/dev/null)/lib/rustlib/src" ] &&
+        { command -v wasm-ld || command -v wasm-ld-19; }
+}
+python_tool() { # python_tool MODULE PACKAGE
+    python3 -c "import $1" 2>/dev/null ||
+        python3 -m pip install --quiet --target "$tools/python" "$2"
+}
+c() { command -v zig || python_tool ziglang ziglang; }
+python() { command -v componentize-py || python_tool componentize_py componentize-py; }
+javascript() {
+    command -v componentize-qjs || npm install --silent --prefix "$tools" componentize-qjs
+}
+echo "== toolchains of plugins"
+ready=
+for language in rust c python javascript; do
+    if $language >/dev/null 2>&1; then
+        ready="$ready $language"
+    else
+        echo "no plugin in $language is built: its toolchain cannot be installed here"
+    fi
+done
+export REQUIRE_WASM_TOOLCHAIN="${REQUIRE_WASM_TOOLCHAIN:-$ready}"
+
 echo "== format"
 cargo fmt --all -- --check
 echo "== lints"

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use evaltasks_plugin::{WIT, componentize_for};
 use serde_json::Value;
 
+use self::guests::Guest;
 use crate::support::{evaltasks, root, run, with_filters, write};
 
-/// A plugin that behaves, with marks where it can be made not to.
-const GUEST: &str = include_str!("../engine/plugin/tests/support/guest.wat");
+#[path = "../engine/plugin/tests/support/guests.rs"]
+mod guests;
 
 fn example(name: &str) -> PathBuf {
     root().join("plugins/examples").join(name)
@@ -17,14 +17,6 @@ fn example(name: &str) -> PathBuf {
 
 fn component(name: &str) -> String {
     example(name).join(format!("{name}.wasm")).display().to_string()
-}
-
-fn hostile(folder: &Path, changes: &[(&str, &str)]) -> String {
-    let text = changes.iter().fold(GUEST.to_owned(), |text, (mark, change)| {
-        text.replace(&format!("(;@{mark};)"), change)
-    });
-    let module = wat::parse_str(text).unwrap();
-    write(folder, "hostile.wasm", componentize_for(WIT, &module).unwrap())
 }
 
 /// A competition of the demo's models with these tasks.
@@ -100,39 +92,23 @@ fn a_plugin_that_misbehaves_costs_its_task_alone() {
         "      - {{name: good, task: text_loss, dataset: {{path: {prose}}}, weight: 0.5, config: \
          {{max_batches: 2, sanity_gate: false}}}}\n"
     );
-    let ask_again = "(i32.store (i32.const 1540) (i32.const 0))
-        (call $list (i32.const 1544) (local.get $state) (i32.const 1))
-        (call $list (i32.const 1552) (i32.const 2304) (i32.const 1))
-        (i32.store (i32.const 2308) (i32.const 2))
-        (call $list (i32.const 2312) (i32.const 176) (i32.const 2))";
-    let nan = "(f64.store (i32.const 2568) (f64.const nan))";
-    let infinite = "(f64.store (i32.const 2568) (f64.const inf))";
-    let hang = "(loop $forever (br $forever))";
     // What the round says of the bad task: when it is prepared, or of a model.
-    let rows: &[(&[(&str, &str)], &str)] = &[
-        (&[("describe", "(unreachable)")], "describe: trapped: wasm `unreachable`"),
-        (&[("build", hang)], "plugin hostile 1.0.0: build of rows 0..256: used up its fuel of"),
-        (&[("score", nan)], "the measure `loss` is NaN (row 2)"),
-        (&[("score", infinite)], "the measure `loss` is inf (row 2)"),
-        (&[("score", ask_again)], "asks more than 2 times about a row (row 2)"),
-        (&[("score", hang)], "plugin hostile 1.0.0: score: used up its fuel of 1000000 (row 2)"),
-        (&[("aggregate", "(unreachable)")], "plugin hostile 1.0.0: aggregate: trapped"),
-        (
-            &[("aggregate", "(f64.store (i32.const 2696) (f64.const nan))")],
-            "the metric `loss` is NaN",
-        ),
-    ];
-    for (changes, expected) in rows {
+    for guest in guests::guests(&root().join("engine/plugin/tests/guests")) {
+        let Some(expected) = &guest.round else { continue };
         let folder = tempfile::tempdir().unwrap();
-        let plugin = hostile(folder.path(), changes);
+        let plugin = folder.path().join("hostile.wasm");
+        guest.write(&plugin);
         let bad = format!(
-            "      - {{name: bad, plugin: {{path: {plugin}, limits: {{fuel_per_row: 1000000}}}}, \
-             weight: 0.5, on_failure: drop_task}}\n"
+            "      - {{name: bad, plugin: {{path: {}, limits: {{fuel_per_row: 1000000}}}}, \
+             weight: 0.5, on_failure: drop_task}}\n",
+            plugin.display()
         );
         let text = competition(&format!("{good}{bad}"));
         let (_, result, said) = results(folder.path(), &text, &[]);
         let whole = result.to_string();
-        assert!(whole.contains(&expected.replace('"', "\\\"")), "{expected}\n{whole}\n{said}");
+        let expected = expected.replace("{plugin}", "plugin hostile 1.0.0");
+        let Guest { name, expect, .. } = &guest;
+        assert!(whole.contains(&expected), "{name} ({expect}): {expected}\n{whole}\n{said}");
         // The other task went on.
         let tasks = result["submissions"][0]["tasks"].as_array().unwrap();
         let good = tasks.iter().find(|task| task["task"] == "good").unwrap();
@@ -241,26 +217,60 @@ fn every_subcommand_explains_itself() {
     insta::assert_snapshot!("help", help);
 }
 
+/// Where Rust keeps what it compiled of plugins, so that the next build is
+/// quick.
+fn guest_target() -> PathBuf {
+    root().join("target/guests")
+}
+
+/// Runs `plugin build`; false when the language's toolchain is missing, which
+/// is fine unless `REQUIRE_WASM_TOOLCHAIN` lists the language.
+fn build(language: &str, folder: &Path, arguments: &[&str]) -> bool {
+    let mut command = evaltasks(&["plugin", "build"]);
+    command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", guest_target());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return true;
+    }
+    let missing = ["rustup target add", "npm install", "pip install"];
+    assert!(missing.iter().any(|advice| said.contains(advice)), "{language}: {said}");
+    let required = std::env::var("REQUIRE_WASM_TOOLCHAIN").unwrap_or_default();
+    assert!(!required.split_whitespace().any(|one| one == language), "{language}: {said}");
+    false
+}
+
 /// A component is what its source says: one that is built anew, where there is
-/// a toolchain, says the same on the sample rows. `REQUIRE_WASM_TOOLCHAIN` in
-/// the environment makes a missing toolchain a failure.
+/// a toolchain, says the same on the sample rows.
 #[test]
 fn a_rebuilt_component_behaves_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["bits_per_byte", "arithmetic", "clauses"] {
+    let rows = [("rust", "bits_per_byte"), ("javascript", "arithmetic"), ("python", "clauses")];
+    for (language, name) in rows {
         let built = folder.path().join(format!("{name}.wasm")).display().to_string();
         let source = example(name).display().to_string();
-        let ended = run(&["plugin", "build", &source, "--out", &built]);
-        if ended.code != 0 {
-            let missing = ["rustup target add", "npm install", "pip install"];
-            let toolchain = missing.iter().any(|advice| ended.stderr.contains(advice));
-            assert!(toolchain, "{name}: {}", ended.stderr);
-            let required = std::env::var_os("REQUIRE_WASM_TOOLCHAIN").is_some();
-            assert!(!required, "{name}: {}", ended.stderr);
-            continue;
+        if build(language, &root(), &[&source, "--out", &built]) {
+            check_sample(name, &built);
+            // Nobody learns where it was built.
+            let bytes = fs::read(&built).unwrap();
+            let own = root().display().to_string();
+            let found = bytes.windows(own.len()).any(|window| window == own.as_bytes());
+            assert!(!found, "{name} holds {own}");
         }
-        check_sample(name, &built);
     }
+}
+
+/// Everybody who clones the repository gets them. The one in Python is not
+/// committed.
+#[test]
+fn committed_components_are_small() {
+    const MAX_BYTES: u64 = 2_000_000;
+    let sizes: Vec<(&str, u64)> = ["bits_per_byte", "code_completion", "arithmetic"]
+        .into_iter()
+        .map(|name| (name, fs::metadata(component(name)).unwrap().len()))
+        .collect();
+    let sum: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+    assert!(sum <= MAX_BYTES, "{sum} bytes: {sizes:?}");
 }
 
 #[test]
@@ -286,21 +296,67 @@ fn check_sample(name: &str, file: &str) {
     assert!(said.ends_with("golden file: the same\n"), "{name}\n{said}");
 }
 
+const LANGUAGES: [&str; 4] = ["rust", "python", "javascript", "c"];
+
 #[test]
 fn new_projects_are_complete() {
-    for language in ["rust", "python", "javascript", "c"] {
+    let mut trees = String::new();
+    for language in LANGUAGES {
         let folder = tempfile::tempdir().unwrap();
-        let new = |name: &str| {
-            let arguments = ["plugin", "new", name, "--lang", language];
-            evaltasks(&arguments).current_dir(folder.path()).output().unwrap()
+        let new = |name: &str, more: &[&str]| {
+            let mut command = evaltasks(&["plugin", "new", name, "--lang", language]);
+            command.args(more).current_dir(folder.path()).output().unwrap()
         };
-        assert!(new("my_task").status.success());
+        assert!(new("my_task", &[]).status.success());
+        trees += &format!("{language}\n");
         for (name, content) in crate::support::files(&folder.path().join("my_task")) {
             let text = String::from_utf8(content).unwrap();
-            assert!(!text.contains("{{"), "{name}");
+            assert!(!text.contains("{{name}}") && !text.contains("{{sdk}}"), "{name}");
+            trees += &format!("  {name}\n");
         }
         // Nothing is overwritten, and a name cannot lead elsewhere.
-        assert!(!new("my_task").status.success());
-        assert!(!new("../other").status.success());
+        assert!(!new("my_task", &[]).status.success());
+        assert!(!new("../other", &[]).status.success());
+        // With the kit of a checkout there is no copy of it.
+        let kit = root().join("plugins/sdk").display().to_string();
+        assert!(new("other", &["--sdk", &kit]).status.success());
+        assert!(!folder.path().join("other/sdk").exists());
+    }
+    insta::assert_snapshot!("new", trees);
+}
+
+/// What `plugin new` says to do next works, in a folder that lies in another
+/// workspace.
+#[test]
+fn new_projects_build_and_pass_their_test() {
+    for language in LANGUAGES {
+        let folder = guest_target().join("new").join(language);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let new = ["plugin", "new", "my_task", "--lang", language];
+        let output = evaltasks(&new).current_dir(&folder).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let next: Vec<Vec<&str>> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("  evaltasks plugin "))
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let [["build", arguments @ ..], check, test] =
+            next.iter().map(Vec::as_slice).collect::<Vec<_>>()[..]
+        else {
+            panic!("{said}");
+        };
+        if !build(language, &folder, arguments) {
+            continue;
+        }
+        for command in [check, test] {
+            let command = [&["plugin"], command].concat();
+            let output = evaltasks(&command).current_dir(&folder).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(0), "{language}: {said}{output:?}");
+            if command[1] == "test" {
+                assert!(said.ends_with("golden file: the same\n"), "{language}: {said}");
+            }
+        }
     }
 }

@@ -5,3 +5,6 @@ mod comparison;
 pub mod document;
 pub mod report;
 pub mod round;
+
+// Crates of native tasks. Whatever is linked here is known by its name.
+use evaltasks_tasks as _;

@@ -61,6 +61,26 @@ impl HostLink {
     }
 }
 
+/// Whether something that is capped in sum may grow from `current` to
+/// `desired`; `total` is what there is of it in the whole instance.
+fn may_grow(
+    total: &mut u64,
+    limit: u64,
+    what: &'static str,
+    (current, desired): (usize, usize),
+    maximum: Option<usize>,
+) -> Result<bool> {
+    if maximum.is_some_and(|maximum| desired > maximum) {
+        return Ok(false);
+    }
+    let grown = total.saturating_add(desired.saturating_sub(current) as u64);
+    if grown > limit {
+        return Err(Error::new(Fault::Limit { what, limit }));
+    }
+    *total = grown;
+    Ok(true)
+}
+
 impl ResourceLimiter for State {
     fn memory_growing(
         &mut self,
@@ -68,16 +88,8 @@ impl ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let limit = self.limits.memory_bytes;
-        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
-        if total > limit {
-            return Err(Error::new(Fault::Limit { what: "bytes of memory", limit }));
-        }
-        self.memory_bytes = total;
-        Ok(true)
+        let (total, limit) = (&mut self.memory_bytes, self.limits.memory_bytes);
+        may_grow(total, limit, "bytes of memory", (current, desired), maximum)
     }
 
     fn table_growing(
@@ -86,16 +98,8 @@ impl ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let limit = self.limits.table_elements;
-        let total = self.table_elements.saturating_add(desired.saturating_sub(current) as u64);
-        if total > limit {
-            return Err(Error::new(Fault::Limit { what: "elements of tables", limit }));
-        }
-        self.table_elements = total;
-        Ok(true)
+        let (total, limit) = (&mut self.table_elements, self.limits.table_elements);
+        may_grow(total, limit, "elements of tables", (current, desired), maximum)
     }
 
     fn instances(&self) -> usize {

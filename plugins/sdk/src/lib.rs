@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use evaltasks_sdk::{
-//!     Error, Host, Measure, Metric, NoConfig, Request, Response, Step, Task, metrics,
+//!     Error, Host, Measure, Metric, NoConfig, Request, Response, Row, Step, Task, metrics, rows,
 //! };
 //!
 //! struct Loss;
@@ -27,8 +27,9 @@
 //!         start: u32,
 //!         count: u32,
 //!     ) -> Result<Vec<Step<()>>, Error> {
-//!         let rows = host.rows(0, start, count).map_err(Error::Data)?;
-//!         rows.iter().map(|row| Ok(Step::ask((), [Request::rolling(0, row.clone())]))).collect()
+//!         let rows = rows(host, 0, start, count)?;
+//!         let ask = |row: &Row| Ok(Step::ask((), [Request::rolling(0, row.text("text")?)]));
+//!         rows.iter().map(ask).collect()
 //!     }
 //!
 //!     fn score(
@@ -61,6 +62,7 @@ pub mod bindings;
 pub mod guest;
 mod host;
 pub mod metrics;
+mod rows;
 mod task;
 pub mod testing;
 
@@ -71,6 +73,7 @@ pub use bindings::evaltasks::task::types::{
     TextSettings,
 };
 pub use host::Host;
+pub use rows::{Row, rows};
 pub use task::{NoConfig, Step, Task};
 // So that a plugin derives its configuration without naming their versions.
 pub use schemars;

@@ -2,7 +2,7 @@
 
 use std::f64::consts::LN_2;
 
-use crate::{Error, Measure, Metric};
+use crate::{Error, Measure, Metric, Span};
 
 /// The values of a measure, in row order.
 pub fn values<'a>(name: &'a str, samples: &'a [Vec<Measure>]) -> impl Iterator<Item = f64> + 'a {
@@ -30,6 +30,11 @@ pub fn mean(name: &str, higher_is_better: bool, samples: &[Vec<Measure>]) -> Res
         higher_is_better,
         samples: u32::try_from(values.len()).unwrap_or(u32::MAX),
     })
+}
+
+/// The measures `logprob` and `bytes` of a span, for [`bits_per_byte`].
+pub fn logprob_and_bytes(span: &Span) -> [Measure; 2] {
+    [Measure::new("logprob", span.logprob), Measure::new("bytes", f64::from(span.bytes))]
 }
 
 /// `-sum(logprob) / (sum(bytes) * ln 2)` over the measures `logprob` and

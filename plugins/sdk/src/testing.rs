@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use crate::guest::parse;
 use crate::{
-    Blob, Error, Host, Measure, Metric, Ragged, Request, Response, Step, Task, TextSettings,
+    Answer, Blob, Error, Host, Measure, Metric, Operation, Part, Prompt, Ragged, Request, Response,
+    Span, Step, Task, TextSettings,
 };
 
 /// Answers from what a test gives it. Its tokens are bytes, its random words a
@@ -90,6 +91,38 @@ impl Host for TestHost {
     }
 }
 
+/// A model that spends `nats(context, text)` on each text that it is asked to
+/// score; the context of a whole text is empty. Each byte is a token. What it
+/// cannot do stays unanswered.
+pub fn priced(request: &Request, nats: impl Fn(&str, &str) -> f64) -> Answer {
+    let span = |context: &str, text: &str| Span {
+        logprob: -nats(context, text),
+        tokens: text.len() as u32,
+        bytes: text.len() as u32,
+        greedy: false,
+        per_token: Vec::new(),
+    };
+    match &request.operation {
+        Operation::LoglikelihoodRolling(Part::Text(text)) => Answer::Spans(vec![span("", text)]),
+        Operation::Loglikelihood(asked) => {
+            let context = match &asked.context {
+                Prompt::Raw(parts) => parts.iter().filter_map(text).collect::<String>(),
+                Prompt::Chat(_) => String::new(),
+            };
+            let texts = asked.continuations.iter().filter_map(text);
+            Answer::Spans(texts.map(|text| span(&context, text)).collect())
+        }
+        _ => Answer::Failed("only texts can be scored".to_owned()),
+    }
+}
+
+fn text(part: &Part) -> Option<&str> {
+    match part {
+        Part::Text(text) => Some(text),
+        Part::Tokens(_) | Part::Blob(_) => None,
+    }
+}
+
 /// Runs a task over all rows, with `answer` as the model. States go through
 /// their JSON on the way, as they do in the engine.
 ///
@@ -98,7 +131,7 @@ impl Host for TestHost {
 pub fn run<T: Task>(
     host: &dyn Host,
     config: &str,
-    answer: impl Fn(&Request) -> crate::Answer,
+    answer: impl Fn(&Request) -> Answer,
 ) -> Result<Vec<Metric>, Error> {
     const ROWS: u32 = 256;
     let config: T::Config = parse(config)?;

@@ -5,10 +5,10 @@
 use evaltasks_sdk::schemars::JsonSchema;
 use evaltasks_sdk::serde::{Deserialize, Serialize};
 use evaltasks_sdk::serde_json::{self, Value};
-use evaltasks_sdk::testing::{TestHost, run};
+use evaltasks_sdk::testing::{TestHost, priced, run};
 use evaltasks_sdk::{
-    Answer, Error, Host, Measure, Metric, Operation, Request, Response, Span, Step, Task, Text,
-    guest, metrics,
+    Answer, Error, Host, Measure, Metric, Operation, Request, Response, Row, Span, Step, Task,
+    Text, guest, metrics, rows, spans,
 };
 
 /// Asks for a number, then for its double; two rounds.
@@ -178,10 +178,55 @@ fn metrics_are_those_of_the_textbook() {
     assert_eq!(metrics::mean("x", false, &rows(&[1.0])).unwrap().stderr, None);
     assert!(metrics::mean("y", false, &rows(&[1.0])).is_err());
 
-    let text =
-        |logprob, bytes| vec![Measure::new("logprob", logprob), Measure::new("bytes", bytes)];
-    let found = metrics::bits_per_byte(&[text(-3.0, 4.0), text(-5.0, 8.0)]).unwrap();
+    let text = |logprob, bytes| {
+        let span = Span { logprob, tokens: 1, bytes, greedy: false, per_token: vec![] };
+        metrics::logprob_and_bytes(&span).to_vec()
+    };
+    let found = metrics::bits_per_byte(&[text(-3.0, 4), text(-5.0, 8)]).unwrap();
     assert_eq!(found.value, 8.0 / (12.0 * std::f64::consts::LN_2));
     assert_eq!(found.samples, 2);
-    assert!(metrics::bits_per_byte(&[text(-3.0, 0.0)]).is_err());
+    assert!(metrics::bits_per_byte(&[text(-3.0, 0)]).is_err());
+}
+
+#[test]
+fn rows_are_objects_with_texts() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(crate = "evaltasks_sdk::serde")]
+    struct Typed {
+        text: String,
+        year: u32,
+    }
+    let json = [r#"{"text": "a", "year": 1999}"#, r#"{"text": 7}"#, "[1]"];
+    let host = TestHost::with_rows(json);
+    let read: Vec<Row> = rows(&host, 0, 0, 2).unwrap();
+    assert_eq!((read[0].index, read[0].text("text")), (0, Ok("a")));
+    let typed: Typed = read[0].clone().parse().unwrap();
+    assert_eq!(typed, Typed { text: "a".to_owned(), year: 1999 });
+    assert_eq!(rows(&host, 0, 1, 1).unwrap(), read[1..]);
+    let faults = [
+        (read[1].text("text").map(str::to_owned), "row 1 has no text in `text`"),
+        (read[0].text("body").map(str::to_owned), "row 0 has no text in `body`"),
+        (read[1].clone().parse::<Typed>().map(|one| one.text), "row 1: invalid type: integer `7`"),
+        (rows(&host, 0, 0, 3).map(|_| String::new()), "row 2 is no JSON object: invalid type"),
+        (rows(&host, 1, 0, 3).map(|_| String::new()), "there is no source 1"),
+    ];
+    for (found, expected) in faults {
+        let Err(Error::Data(said)) = found else { panic!("{found:?}") };
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_priced_model_spends_what_it_is_told() {
+    let nats = |context: &str, text: &str| (context.len() * 10 + text.len()) as f64;
+    let logprobs = |request: &Request| -> Vec<(f64, u32)> {
+        let responses = [Response { key: request.key, answer: priced(request, nats) }];
+        let spans = spans(&responses, request.key).unwrap();
+        spans.iter().map(|span| (span.logprob, span.bytes)).collect()
+    };
+    let choices = ["a", "bcd"].map(str::to_owned);
+    assert_eq!(logprobs(&Request::loglikelihood(1, "xy", choices)), [(-21.0, 1), (-23.0, 3)]);
+    assert_eq!(logprobs(&Request::rolling(2, "abc")), [(-3.0, 3)]);
+    let unanswered = priced(&Request::generate(3, "a", 1, []), nats);
+    assert!(matches!(unanswered, Answer::Failed(_)));
 }

@@ -12,20 +12,12 @@ use evaltasks_core::task::{
 };
 
 use super::GATE;
-
-const PROMPT_TOKENS: usize = 100;
-const GENERATED_TOKENS: u32 = 20;
-const FAILING_EQUAL_TOKENS: usize = 10;
-const MAX_REPEATS: usize = 10;
-
-const EQUAL_TOKENS: &str = "gate_equal_tokens";
-const REPEATS: [&str; 2] = ["gate_repeats_first", "gate_repeats_second"];
+use super::gate_rule::{GENERATED_TOKENS, MEASURES, PROMPT_TOKENS, TOO_FEW, fault};
 
 /// The gate's row, from the first two sequences.
 pub(super) fn ask(sequences: &[Vec<u32>]) -> Result<Ask, TaskError> {
     let [first, second, ..] = sequences else {
-        let advice = "the sanity gate needs two sequences, and the texts fill one; draw more rows";
-        return Err(TaskError::Data(advice.to_owned()));
+        return Err(TaskError::Data(TOO_FEW.to_owned()));
     };
     let requests = [first, second].into_iter().zip(0..).map(|(sequence, key)| {
         let tokens = sequence.iter().copied().take(PROMPT_TOKENS).collect();
@@ -49,13 +41,10 @@ pub(super) fn measure(answers: &[&Answer]) -> Result<Vec<Measure>, TaskError> {
     let [first, second] = answers else {
         return Err(TaskError::Internal(format!("{} answers of 2", answers.len())));
     };
-    let (first, second) = (generated(first)?, generated(second)?);
-    let equal = first.iter().zip(second).filter(|(a, b)| a == b).count();
-    let counts = [equal, most_repeats(first), most_repeats(second)];
-    let names = [EQUAL_TOKENS].into_iter().chain(REPEATS);
-    let measures = names.zip(counts).map(|(name, count)| Measure {
+    let values = super::gate_rule::measure(generated(first)?, generated(second)?);
+    let measures = MEASURES.iter().zip(values).map(|(&name, value)| Measure {
         name: name.to_owned(),
-        value: count as f64,
+        value,
         weight: 1.0,
     });
     Ok(measures.collect())
@@ -70,21 +59,11 @@ pub(super) fn check(samples: &[Vec<Measure>]) -> Result<(), TaskError> {
             .map(|measure| measure.value)
             .ok_or_else(|| TaskError::Internal(format!("the gate's row has no {name}")))
     };
-    let equal = find(EQUAL_TOKENS)?;
-    if equal >= FAILING_EQUAL_TOKENS as f64 {
-        return Err(TaskError::Disqualified(format!(
-            "two prompts were continued alike, {equal} of {GENERATED_TOKENS} tokens; \
-             fewer than {FAILING_EQUAL_TOKENS} may be equal"
-        )));
+    let [equal, first, second] = MEASURES;
+    match fault([find(equal)?, find(first)?, find(second)?]) {
+        Some(fault) => Err(TaskError::Disqualified(fault)),
+        None => Ok(()),
     }
-    let [first, second] = [find(REPEATS[0])?, find(REPEATS[1])?];
-    if first.min(second) > MAX_REPEATS as f64 {
-        return Err(TaskError::Disqualified(format!(
-            "two continuations of {GENERATED_TOKENS} tokens hold one token {first} and {second} \
-             times; one of them may hold it more than {MAX_REPEATS} times"
-        )));
-    }
-    Ok(())
 }
 
 fn generated(answer: &Answer) -> Result<&[u32], TaskError> {
@@ -99,10 +78,4 @@ fn generated(answer: &Answer) -> Result<&[u32], TaskError> {
         },
         _ => Err(TaskError::Internal("generation was answered with something else".to_owned())),
     }
-}
-
-/// How often the most frequent token occurs.
-fn most_repeats(tokens: &[u32]) -> usize {
-    let occurrences = |token| tokens.iter().filter(|&other| other == token).count();
-    tokens.iter().map(occurrences).max().unwrap_or(0)
 }

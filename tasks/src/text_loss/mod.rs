@@ -22,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod gate;
+mod gate_rule;
 mod metrics;
 
 /// Name in competition files.

@@ -8,8 +8,6 @@ use evaltasks_core::competition::{
     KnownTask, Score, Submission, Subnet, check, check_scores, check_submissions,
 };
 use evaltasks_core::document::{Checked, Problem, Severity, Source};
-// Registers the native tasks.
-use evaltasks_tasks as _;
 
 use crate::document::read_document;
 

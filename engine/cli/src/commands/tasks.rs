@@ -3,8 +3,6 @@
 use anyhow::Result;
 use clap::Args;
 use evaltasks_core::task::{Info, native_tasks};
-// Registers the native tasks.
-use evaltasks_tasks as _;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -9,13 +9,19 @@ use evaltasks_core::limits::{
 use evaltasks_core::task::{Answer, Ask, Info, Measure, Metric, Operation, Step};
 
 /// Checks what a task wants next. `round` counts the rounds of questions about
-/// this row, from 1; `step` may start that round.
+/// this row, from 1; `step` may start that round. A fault names the task and
+/// the function that is to blame.
 pub fn check_step(info: &Info, round: u32, step: &Step) -> Result<(), String> {
-    match step {
+    let checked = match step {
         Step::Ask(ask) => check_rounds(info, round).and_then(|()| check_ask(info, ask)),
         Step::Done(measures) => check_measures(measures),
         Step::Skip(_) => Ok(()),
-    }
+    };
+    checked.map_err(|fault| blame(info, if round == 1 { "build" } else { "score" }, &fault))
+}
+
+fn blame(info: &Info, function: &str, fault: &str) -> String {
+    format!("{} {}: {function}: {fault}", info.id, info.version)
 }
 
 fn check_rounds(info: &Info, round: u32) -> Result<(), String> {
@@ -66,7 +72,11 @@ fn check_measures(measures: &[Measure]) -> Result<(), String> {
 }
 
 /// Checks what a task says about a model as a whole.
-pub fn check_metrics(metrics: &[Metric]) -> Result<(), String> {
+pub fn check_metrics(info: &Info, metrics: &[Metric]) -> Result<(), String> {
+    check_each_metric(metrics).map_err(|fault| blame(info, "aggregate", &fault))
+}
+
+fn check_each_metric(metrics: &[Metric]) -> Result<(), String> {
     demand(!metrics.is_empty(), || "computes no metric".into())?;
     at_most(metrics.len(), MAX_MEASURES, "metrics")?;
     for Metric { name, value, stderr, .. } in metrics {
@@ -241,7 +251,7 @@ mod tests {
             (vec![metric(1.0, None); MAX_MEASURES + 1], false),
         ];
         for (metrics, valid) in rows {
-            assert_eq!(check_metrics(&metrics).is_ok(), valid, "{metrics:?}");
+            assert_eq!(check_metrics(&info(), &metrics).is_ok(), valid, "{metrics:?}");
         }
     }
 

@@ -77,7 +77,7 @@ fn aggregate(
     }
     let metrics =
         guard_task(|| task.aggregate(config, measures)).map_err(|error| reason(&error))?;
-    check_metrics(&metrics).map_err(|fault| format!("run the task: {fault}"))?;
+    check_metrics(&task.describe(), &metrics).map_err(|fault| format!("run the task: {fault}"))?;
     let Metric { name, value, higher_is_better, .. } =
         metrics.first().ok_or("run the task: it computes no metric")?;
     let loss = as_loss(*value, *higher_is_better);

@@ -242,8 +242,8 @@ fn a_fault_costs_one_model_and_says_why() {
     - TimesOut - 0.000 0.000 failed to finish within the time limit of 1 s
     - TaskPanics - 0.000 0.000 failed to run the task: it panicked: score went wrong (row 0) (task a)
     - TaskDisqualifies - 0.000 0.000 failed to pass the task's gate: it repeats itself (task a, row 0)
-    - TaskMeasuresNan - 0.000 0.000 failed to run the task: the measure `loss` is NaN (row 0) (task a)
-    - TaskAsksForever - 0.000 0.000 failed to run the task: asks more than 3 times about a row (row 0) (task a)
+    - TaskMeasuresNan - 0.000 0.000 failed to run the task: fake 1.0.0: score: the measure `loss` is NaN (row 0) (task a)
+    - TaskAsksForever - 0.000 0.000 failed to run the task: fake 1.0.0: score: asks more than 3 times about a row (row 0) (task a)
     - TaskIsNegative - 0.000 0.000 failed to compare models by the metric `loss`: -1 makes a negative loss (task a)
     - TaskSkipsAll - 0.000 0.000 failed to measure anything: every row was skipped (task a)
     - empty - 0.000 0.000 failed to use [folder]/empty as a model: the directory has no files

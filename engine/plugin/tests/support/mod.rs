@@ -1,29 +1,9 @@
-//! Plugins that are made in the test, and a host for them.
+//! A host for plugins that are made in the test.
+
+pub mod guests;
 
 use evaltasks_core::host::{Host, Ragged, TextSettings};
 use evaltasks_core::task::Blob;
-use evaltasks_plugin::{WIT, componentize_for};
-
-const GUEST: &str = include_str!("guest.wat");
-
-/// The component of `guest.wat` with text put at its marks.
-pub fn component(changes: &[(&str, &str)]) -> Vec<u8> {
-    component_of(&module_text(changes), WIT)
-}
-
-/// The text of `guest.wat` with text put at its marks.
-pub fn module_text(changes: &[(&str, &str)]) -> String {
-    changes.iter().fold(GUEST.to_owned(), |text, (mark, change)| {
-        let mark = format!("(;@{mark};)");
-        assert!(text.contains(&mark), "there is no {mark}");
-        text.replace(&mark, change)
-    })
-}
-
-pub fn component_of(module: &str, wit: &str) -> Vec<u8> {
-    let module = wat::parse_str(module).unwrap_or_else(|error| panic!("{error}"));
-    componentize_for(wit, &module).unwrap_or_else(|error| panic!("{error}"))
-}
 
 /// Three rows, one blob of four bytes, a token per byte.
 pub struct TestHost;

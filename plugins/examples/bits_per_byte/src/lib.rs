@@ -3,8 +3,9 @@
 
 use evaltasks_sdk::schemars::JsonSchema;
 use evaltasks_sdk::serde::Deserialize;
-use evaltasks_sdk::serde_json::{self, Value};
-use evaltasks_sdk::{Error, Host, Measure, Metric, Request, Response, Step, Task, metrics, span};
+use evaltasks_sdk::{
+    Error, Host, Measure, Metric, Request, Response, Row, Step, Task, metrics, rows, span,
+};
 
 struct BitsPerByte;
 
@@ -38,16 +39,11 @@ impl Task for BitsPerByte {
         start: u32,
         count: u32,
     ) -> Result<Vec<Step<()>>, Error> {
-        let rows = host.rows(0, start, count).map_err(Error::Data)?;
-        (start..).zip(rows).map(|(index, row)| first_step(config, index, &row)).collect()
+        rows(host, 0, start, count)?.iter().map(|row| first_step(config, row)).collect()
     }
 
     fn score(_: &dyn Host, _: &Config, (): (), responses: &[Response]) -> Result<Step<()>, Error> {
-        let span = span(responses, 0)?;
-        Ok(Step::Done(vec![
-            Measure::new("logprob", span.logprob),
-            Measure::new("bytes", f64::from(span.bytes)),
-        ]))
+        Ok(Step::Done(metrics::logprob_and_bytes(span(responses, 0)?).into()))
     }
 
     fn aggregate(_: &Config, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, Error> {
@@ -55,12 +51,8 @@ impl Task for BitsPerByte {
     }
 }
 
-fn first_step(config: &Config, index: u32, row: &str) -> Result<Step<()>, Error> {
-    let row: Value = serde_json::from_str(row)
-        .map_err(|error| Error::Data(format!("row {index} is not JSON: {error}")))?;
-    let text = row[&config.text_field]
-        .as_str()
-        .ok_or_else(|| Error::Data(format!("row {index} has no text in {}", config.text_field)))?;
+fn first_step(config: &Config, row: &Row) -> Result<Step<()>, Error> {
+    let text = row.text(&config.text_field)?;
     let text = &text[..text.floor_char_boundary(config.max_bytes as usize)];
     if text.trim().is_empty() {
         return Ok(Step::Skip("the text is empty".to_owned()));
@@ -72,37 +64,22 @@ evaltasks_sdk::export!(BitsPerByte);
 
 #[cfg(test)]
 mod tests {
-    use evaltasks_sdk::testing::{TestHost, run};
-    use evaltasks_sdk::{Answer, Operation, Part, Span};
+    use evaltasks_sdk::testing::{TestHost, priced, run};
 
     use super::*;
-
-    /// Spends one nat on every byte.
-    fn one_nat(request: &Request) -> Answer {
-        let Operation::LoglikelihoodRolling(Part::Text(text)) = &request.operation else {
-            panic!("{request:?}")
-        };
-        let bytes = text.len() as u32;
-        let logprob = -f64::from(bytes);
-        Answer::Spans(vec![Span {
-            logprob,
-            tokens: bytes,
-            bytes,
-            greedy: false,
-            per_token: vec![],
-        }])
-    }
 
     #[test]
     fn a_nat_per_byte_is_so_many_bits() {
         let rows = [
             (vec![r#"{"text": "abc"}"#, r#"{"text": ""}"#, r#"{"text": "é"}"#], "{}", Ok(2)),
             (vec![r#"{"body": "abc"}"#], r#"{"text_field": "body"}"#, Ok(1)),
-            (vec![r#"{"body": "abc"}"#], "{}", Err("row 0 has no text in text")),
-            (vec!["no"], "{}", Err("row 0 is not JSON")),
+            (vec![r#"{"body": "abc"}"#], "{}", Err("row 0 has no text in `text`")),
+            (vec!["no"], "{}", Err("row 0 is no JSON object")),
         ];
         for (texts, config, expected) in rows {
-            match (run::<BitsPerByte>(&TestHost::with_rows(texts), config, one_nat), expected) {
+            let host = TestHost::with_rows(texts);
+            let one_nat_a_byte = |request: &Request| priced(request, |_, text| text.len() as f64);
+            match (run::<BitsPerByte>(&host, config, one_nat_a_byte), expected) {
                 (Ok(metrics), Ok(samples)) => {
                     assert!((metrics[0].value - std::f64::consts::LOG2_E).abs() < 1e-12);
                     assert_eq!(metrics[0].samples, samples);

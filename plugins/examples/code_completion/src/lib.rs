@@ -8,9 +8,8 @@
 
 use evaltasks_sdk::schemars::JsonSchema;
 use evaltasks_sdk::serde::{Deserialize, Serialize};
-use evaltasks_sdk::serde_json::{self, Value};
 use evaltasks_sdk::{
-    Error, Host, Measure, Metric, Request, Response, Step, Task, metrics, span, spans,
+    Error, Host, Measure, Metric, Request, Response, Step, Task, metrics, rows, span, spans,
 };
 
 struct CodeCompletion;
@@ -79,11 +78,10 @@ impl Task for CodeCompletion {
         if config.choices < 2 {
             return Err(Error::Config("there must be 2 choices at least".to_owned()));
         }
-        let rows = host.rows(0, start, count).map_err(Error::Data)?;
-        let pieces: Vec<Option<Piece>> = (start..)
-            .zip(&rows)
-            .map(|(index, row)| piece(config, index, row))
-            .collect::<Result<_, _>>()?;
+        let pieces: Vec<Option<Piece>> = rows(host, 0, start, count)?
+            .iter()
+            .map(|row| Ok(piece(config, row.text(&config.text_field)?)))
+            .collect::<Result<_, Error>>()?;
         let halves: Vec<&str> = pieces.iter().flatten().map(|one| one.second.as_str()).collect();
         let steps = (start..).zip(&pieces).map(|(index, piece)| match piece {
             Some(piece) => ask(host, config, index, piece, &halves),
@@ -109,12 +107,9 @@ impl Task for CodeCompletion {
             .map(|(span, &bytes)| span.logprob / f64::from(bytes))
             .collect();
         let found = per_byte[1..].iter().all(|other| per_byte[0] > *other);
-        let whole = span(responses, WHOLE)?;
-        Ok(Step::Done(vec![
-            Measure::new("accuracy", f64::from(u8::from(found))),
-            Measure::new("logprob", whole.logprob),
-            Measure::new("bytes", f64::from(whole.bytes)),
-        ]))
+        let [logprob, bytes] = metrics::logprob_and_bytes(span(responses, WHOLE)?);
+        let accuracy = Measure::new("accuracy", f64::from(u8::from(found)));
+        Ok(Step::Done(vec![accuracy, logprob, bytes]))
     }
 
     fn aggregate(config: &Config, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, Error> {
@@ -133,25 +128,17 @@ struct Piece {
     second: String,
 }
 
-fn piece(config: &Config, index: u32, row: &str) -> Result<Option<Piece>, Error> {
-    let row: Value = serde_json::from_str(row)
-        .map_err(|error| Error::Data(format!("row {index} is not JSON: {error}")))?;
-    let code = row[&config.text_field]
-        .as_str()
-        .ok_or_else(|| Error::Data(format!("row {index} has no text in {}", config.text_field)))?;
+fn piece(config: &Config, code: &str) -> Option<Piece> {
     let lines: Vec<&str> = code.split_inclusive('\n').collect();
     let middle = lines.len() / 2;
-    let Some(cut) = (middle.max(1)..lines.len()).find(|&line| !lines[line].trim().is_empty())
-    else {
-        return Ok(None);
-    };
+    let cut = (middle.max(1)..lines.len()).find(|&line| !lines[line].trim().is_empty())?;
     let max_bytes = config.max_bytes as usize;
     let first = lines[..cut].concat();
     let second = lines[cut..].concat();
     let first = &first[first.ceil_char_boundary(first.len().saturating_sub(max_bytes))..];
     let second = &second[..second.floor_char_boundary(max_bytes)];
     let usable = !first.trim().is_empty() && !second.trim().is_empty();
-    Ok(usable.then(|| Piece { first: first.to_owned(), second: second.to_owned() }))
+    usable.then(|| Piece { first: first.to_owned(), second: second.to_owned() })
 }
 
 fn ask(
@@ -188,8 +175,8 @@ evaltasks_sdk::export!(CodeCompletion);
 
 #[cfg(test)]
 mod tests {
-    use evaltasks_sdk::testing::{TestHost, run};
-    use evaltasks_sdk::{Answer, Operation, Part, Span};
+    use evaltasks_sdk::Answer;
+    use evaltasks_sdk::testing::{TestHost, priced, run};
 
     use super::*;
 
@@ -197,31 +184,10 @@ mod tests {
     /// the letter that their piece is made of.
     fn model(gift: f64) -> impl Fn(&Request) -> Answer {
         move |request| {
-            let span = |logprob, bytes| Span {
-                logprob,
-                tokens: 1,
-                bytes,
-                greedy: false,
-                per_token: vec![],
-            };
-            let spans = match &request.operation {
-                Operation::LoglikelihoodRolling(Part::Text(text)) => {
-                    vec![span(-(text.len() as f64), text.len() as u32)]
-                }
-                Operation::Loglikelihood(asked) => {
-                    let evaltasks_sdk::Prompt::Raw(context) = &asked.context else { panic!() };
-                    let [Part::Text(context)] = context.as_slice() else { panic!() };
-                    let choices = asked.continuations.iter().map(|choice| {
-                        let Part::Text(choice) = choice else { panic!() };
-                        let own = choice.starts_with(&context[..1]);
-                        let price = if own { gift } else { 1.0 };
-                        span(-price * choice.len() as f64, choice.len() as u32)
-                    });
-                    choices.collect()
-                }
-                other => panic!("{other:?}"),
-            };
-            Answer::Spans(spans)
+            priced(request, |context, text| {
+                let own = !context.is_empty() && text.starts_with(&context[..1]);
+                (if own { gift } else { 1.0 }) * text.len() as f64
+            })
         }
     }
 
@@ -255,8 +221,7 @@ mod tests {
             ("\n\nb", None),
         ];
         for (code, expected) in rows {
-            let row = serde_json::json!({ "text": code }).to_string();
-            let found = piece(&Config::default(), 0, &row).unwrap();
+            let found = piece(&Config::default(), code);
             let found = found.as_ref().map(|one| (one.first.as_str(), one.second.as_str()));
             assert_eq!(found, expected, "{code:?}");
         }

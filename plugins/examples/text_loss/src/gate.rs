@@ -1,16 +1,14 @@
-//! The sanity gate of `text_loss`; see there.
+//! The sanity gate; its rule is the engine's own file.
 
 use super::*;
+use rule::{GENERATED_TOKENS, MEASURES, PROMPT_TOKENS, TOO_FEW};
 
-const PROMPT_TOKENS: usize = 100;
-const GENERATED_TOKENS: u32 = 20;
-const FAILING_EQUAL_TOKENS: f64 = 10.0;
-const MAX_REPEATS: f64 = 10.0;
-const NAMES: [&str; 3] = ["gate_equal_tokens", "gate_repeats_first", "gate_repeats_second"];
+#[path = "../../../../tasks/src/text_loss/gate_rule.rs"]
+mod rule;
 
 pub(super) fn ask(sequences: &[Vec<u32>]) -> Result<Step<State>, Error> {
     let [first, second, ..] = sequences else {
-        return Err(Error::Data("the sanity gate needs two sequences".to_owned()));
+        return Err(Error::Data(TOO_FEW.to_owned()));
     };
     let requests = [first, second].into_iter().zip(0..).map(|(sequence, key)| {
         let tokens = sequence.iter().copied().take(PROMPT_TOKENS).collect();
@@ -29,22 +27,10 @@ pub(super) fn ask(sequences: &[Vec<u32>]) -> Result<Step<State>, Error> {
     Ok(Step::ask(State::Gate, requests))
 }
 
-pub(super) fn measures(answers: &[&Answer]) -> Result<Vec<Measure>, Error> {
-    let [Answer::Texts(first), Answer::Texts(second)] = answers else {
-        return Err(Error::Internal("the gate was answered otherwise".to_owned()));
-    };
-    let ([first], [second]) = (first.as_slice(), second.as_slice()) else {
-        return Err(Error::Internal("the gate has not one text per request".to_owned()));
-    };
-    let (first, second) = (&first.tokens, &second.tokens);
-    let equal = first.iter().zip(second).filter(|(a, b)| a == b).count();
-    let repeats = |tokens: &[u32]| {
-        let count = |token| tokens.iter().filter(|&other| other == token).count();
-        tokens.iter().map(count).max().unwrap_or(0)
-    };
-    let counts = [equal, repeats(first), repeats(second)];
-    let measures = NAMES.iter().zip(counts);
-    Ok(measures.map(|(name, count)| Measure::new(name, count as f64)).collect())
+pub(super) fn measures(responses: &[Response]) -> Result<Vec<Measure>, Error> {
+    let [first, second] = [text(responses, 0)?, text(responses, 1)?];
+    let values = rule::measure(&first.tokens, &second.tokens);
+    Ok(MEASURES.iter().zip(values).map(|(name, value)| Measure::new(name, value)).collect())
 }
 
 pub(super) fn check(samples: &[Vec<Measure>]) -> Result<(), Error> {
@@ -52,14 +38,9 @@ pub(super) fn check(samples: &[Vec<Measure>]) -> Result<(), Error> {
         let found = metrics::values(name, samples).next();
         found.ok_or_else(|| Error::Internal(format!("the gate's row has no {name}")))
     };
-    let [equal, first, second] = [find(NAMES[0])?, find(NAMES[1])?, find(NAMES[2])?];
-    if equal >= FAILING_EQUAL_TOKENS {
-        return Err(Error::Disqualified(format!("{equal} tokens of two texts are equal")));
+    let [equal, first, second] = MEASURES;
+    match rule::fault([find(equal)?, find(first)?, find(second)?]) {
+        Some(fault) => Err(Error::Disqualified(fault)),
+        None => Ok(()),
     }
-    if first.min(second) > MAX_REPEATS {
-        return Err(Error::Disqualified(format!(
-            "two texts hold one token {first} and {second} times"
-        )));
-    }
-    Ok(())
 }

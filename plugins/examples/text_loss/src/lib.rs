@@ -4,10 +4,9 @@
 
 use evaltasks_sdk::schemars::JsonSchema;
 use evaltasks_sdk::serde::{Deserialize, Serialize};
-use evaltasks_sdk::serde_json::{self, Value};
 use evaltasks_sdk::{
-    Answer, Error, Generate, Host, Measure, Metric, Operation, Part, Prompt, Request, Response,
-    Step, Task, in_order, metrics,
+    Error, Generate, Host, Measure, Metric, Operation, Part, Prompt, Request, Response, Row, Step,
+    Task, metrics, rows, span, text,
 };
 
 mod gate;
@@ -77,16 +76,9 @@ impl Task for TextLoss {
         state: State,
         responses: &[Response],
     ) -> Result<Step<State>, Error> {
-        let answers = in_order(responses);
-        if let Some(Answer::Failed(reason)) =
-            answers.iter().find(|answer| matches!(answer, Answer::Failed(_)))
-        {
-            let reason = format!("the model left a request unanswered: {reason}");
-            return Err(Error::Disqualified(reason));
-        }
         Ok(Step::Done(match state {
-            State::Batch { tokens } => measures(&answers, tokens)?,
-            State::Gate => gate::measures(&answers)?,
+            State::Batch { tokens } => measures(responses, tokens)?,
+            State::Gate => gate::measures(responses)?,
         }))
     }
 
@@ -107,21 +99,15 @@ impl Task for TextLoss {
     }
 }
 
-fn measures(answers: &[&Answer], sequence_length: u32) -> Result<Vec<Measure>, Error> {
-    let span = match answers {
-        [Answer::Spans(spans)] if spans.len() == 1 => &spans[0],
-        _ => return Err(Error::Internal("a token loss was answered otherwise".to_owned())),
-    };
+fn measures(responses: &[Response], sequence_length: u32) -> Result<Vec<Measure>, Error> {
+    let span = span(responses, 0)?;
     let tokens = sequence_length.saturating_sub(1);
     if span.tokens != tokens || tokens == 0 {
         return Err(Error::Internal(format!("{} tokens were scored of {tokens}", span.tokens)));
     }
     let (tokens, bytes) = (f64::from(tokens), f64::from(span.bytes));
-    let mut measures = vec![
-        Measure::weighted("loss", -span.logprob / tokens, tokens),
-        Measure::new("logprob", span.logprob),
-        Measure::new("bytes", bytes),
-    ];
+    let mut measures = vec![Measure::weighted("loss", -span.logprob / tokens, tokens)];
+    measures.extend(metrics::logprob_and_bytes(span));
     if span.bytes > 0 {
         let bits = -span.logprob / (bytes * std::f64::consts::LN_2);
         measures.push(Measure::weighted("bits_per_byte", bits, bytes));
@@ -140,11 +126,9 @@ fn sequences(host: &dyn Host, config: &Config) -> Result<Vec<Vec<u32>>, Error> {
         .ok_or_else(|| Error::Config("the tokenizer names no end-of-sequence token".to_owned()))?;
     let mut joined = Vec::new();
     for start in (0..).step_by(ROWS as usize) {
-        let rows = host.rows(0, start, ROWS).map_err(Error::Data)?;
-        let texts: Vec<String> = (start..)
-            .zip(&rows)
-            .map(|(index, row)| text(config, index, row))
-            .collect::<Result<_, _>>()?;
+        let rows = rows(host, 0, start, ROWS)?;
+        let texts: Vec<String> =
+            rows.iter().map(|row| text_of(config, row)).collect::<Result<_, _>>()?;
         let ids = host.encode(&texts, true).map_err(Error::Data)?;
         let mut from = 0;
         for to in ids.ends {
@@ -165,16 +149,13 @@ fn sequences(host: &dyn Host, config: &Config) -> Result<Vec<Vec<u32>>, Error> {
     Ok(order.into_iter().map(|from| sequences[from as usize].to_vec()).collect())
 }
 
-fn text(config: &Config, index: u32, row: &str) -> Result<String, Error> {
-    let bad = |problem: &str| Error::Data(format!("row {index} {problem}"));
-    let row: Value = serde_json::from_str(row).map_err(|_| bad("is not JSON"))?;
-    let fields = match &config.text_field {
-        Some(field) => vec![field.as_str()],
-        None => vec!["text", "content"],
+fn text_of(config: &Config, row: &Row) -> Result<String, Error> {
+    let field = match &config.text_field {
+        Some(field) => field,
+        None if row.members.contains_key("text") => "text",
+        None => "content",
     };
-    let value = fields.iter().find_map(|&field| row.get(field));
-    let text = value.and_then(Value::as_str).ok_or_else(|| bad("has no text"))?;
-    Ok(text.to_owned())
+    Ok(row.text(field)?.to_owned())
 }
 
 evaltasks_sdk::export!(TextLoss);

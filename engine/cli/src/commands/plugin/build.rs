@@ -25,7 +25,7 @@ Writes NAME.wasm into DIR. What is needed:
   Rust        rustup target add wasm32-unknown-unknown
               or, on Debian: apt-get install rustc-web rust-web-src lld
   Python      pip install componentize-py
-  JavaScript  npm install -g @bytecodealliance/jco
+  JavaScript  npm install -g componentize-qjs
   C           pip install ziglang
 
 Example:
@@ -82,6 +82,10 @@ fn rust(dir: &Path) -> Result<(String, Vec<u8>)> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(dir).args(["build", "--release", "--target", TARGET]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
+    // Flags for this machine's own programs mean nothing there.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let flags = Value::from(remapped_paths(dir)?);
+    cargo.args(["--config", &format!("target.{TARGET}.rustflags={flags}")]);
     let has_target = output("rustc", &["--print", "target-libdir", "--target", TARGET])
         .is_some_and(|folder| Path::new(folder.trim()).is_dir());
     if !has_target {
@@ -95,14 +99,10 @@ fn rust(dir: &Path) -> Result<(String, Vec<u8>)> {
             );
         };
         cargo
-            .args(["-Zbuild-std=std,panic_abort"])
+            .args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"])
             .env("RUSTC", DEBIAN_RUSTC)
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-        // Another compiler's files must not be mixed with rustup's.
-        if env::var_os("CARGO_TARGET_DIR").is_none() {
-            cargo.args(["--target-dir", "target/plugin"]);
-        }
     }
     let built = cargo.stderr(Stdio::inherit()).output().context("run cargo")?;
     ensure!(built.status.success(), "compile the project: see above");
@@ -121,6 +121,19 @@ fn rust(dir: &Path) -> Result<(String, Vec<u8>)> {
     Ok((name, componentize(&bytes)?))
 }
 
+/// Flags that keep this machine's folders out of the component: who builds the
+/// same source elsewhere gets the same bytes, and nobody learns where it was.
+fn remapped_paths(dir: &Path) -> Result<Vec<String>> {
+    let dir = dir.canonicalize().with_context(|| format!("find {}", dir.display()))?;
+    let is_crate = |folder: &&Path| folder.join("Cargo.toml").is_file();
+    let repository = dir.ancestors().filter(is_crate).last().unwrap_or(&dir);
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let home = home.map(|home| (home, "cargo"));
+    let mapped = [(repository.to_owned(), ".")].into_iter().chain(home);
+    Ok(mapped.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect())
+}
+
 fn python(dir: &Path, name: &str) -> Result<Vec<u8>> {
     let program = find(&["componentize-py"], "pip install componentize-py")?;
     let (folder, out) = output_file(name)?;
@@ -134,14 +147,14 @@ fn python(dir: &Path, name: &str) -> Result<Vec<u8>> {
 }
 
 fn javascript(dir: &Path, name: &str) -> Result<Vec<u8>> {
-    let local = dir.join("node_modules/.bin/jco");
+    let local = dir.join("node_modules/.bin/componentize-qjs");
     let local = local.canonicalize().unwrap_or(local).display().to_string();
-    let program = find(&[&local, "jco"], "npm install -g @bytecodealliance/jco")?;
+    let install = "npm install -g componentize-qjs";
+    let program = find(&[&local, "componentize-qjs"], install)?;
     let (folder, out) = output_file(name)?;
     let mut command = Command::new(program);
-    command.current_dir(dir).args(["componentize", "./task.js", "--wit", "wit"]);
-    command.args(["--world-name", "plugin", "--backend", "quickjs"]);
-    command.args(["--backend-qjs-disable-async", "--backend-qjs-stub-wasi", "-o"]);
+    command.current_dir(dir).args(["--wit", "wit", "--js", "task.js", "--world", "plugin"]);
+    command.args(["--stub-wasi", "--sync", "--opt-size", "--output"]);
     run_tool(command.arg(&out))?;
     let built = fs::read(&out).context("read the component");
     drop(folder);

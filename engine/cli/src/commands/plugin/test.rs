@@ -206,7 +206,7 @@ fn play(
         }
     }
     let metrics = plugin.aggregate(config, &samples).map_err(|error| error.to_string());
-    let metrics = metrics.and_then(|metrics| check_metrics(&metrics).map(|()| metrics));
+    let metrics = metrics.and_then(|metrics| check_metrics(&info, &metrics).map(|()| metrics));
     report.calls(usages, "");
     report.metrics(&metrics);
     Ok((Record { plan, rows, metrics }, report.text))

@@ -1,0 +1,5 @@
+;; Measures inf.
+;; expect: nothing failed
+;; round: hostile 1.0.0: score: the measure `loss` is inf (row 2)
+;; at: score
+(f64.store (i32.const 2568) (f64.const inf))
