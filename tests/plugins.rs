@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use self::guests::Guest;
-use crate::support::{evaltasks, root, run, with_filters, write};
+use crate::support::http::{self, Reply, Server};
+use crate::support::{Ended, evaltasks, root, run, with_filters, write};
 
 #[path = "../engine/plugin/tests/support/guests.rs"]
 mod guests;
@@ -164,6 +166,174 @@ fn a_competition_pins_its_plugins() {
         fault.contains("fuel_per_row is 1000000000, over the operator's ceiling of 7"),
         "{fault}"
     );
+}
+
+/// Runs the program with a cache of its own.
+fn run_with_cache(folder: &Path, arguments: &[&str]) -> Ended {
+    let output = evaltasks(arguments).env("XDG_CACHE_HOME", folder.join("cache")).output();
+    Ended::from(output.unwrap())
+}
+
+#[test]
+fn a_plugin_with_an_address_is_downloaded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let content = fs::read(component("arithmetic")).unwrap();
+    let server = Server::start(move |_, path| match path {
+        "/moved.wasm" => http::status("302 Found", "Location: /tasks/sums.wasm\r\n"),
+        "/tasks/sums.wasm" => http::file(&content),
+        "/large.wasm" => Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 67108865\r\n\r\n".into()),
+        _ => http::status("404 Not Found", ""),
+    });
+    let text = |path: &str| {
+        competition(&format!(
+            "      - name: sums\n        plugin: {{path: {}}}\n        config: {{rows: 4}}\n        \
+             weight: 1\n",
+            server.url(path)
+        ))
+    };
+    let unpinned = text("/moved.wasm");
+    let file = write(folder, "plugins.yaml", &unpinned);
+    let mut said = String::new();
+    let mut step = |arguments: &[&str], code: i32| {
+        let ended = run_with_cache(folder, arguments);
+        assert_eq!(ended.code, code, "{arguments:?} {ended:?}");
+        said += &format!("──── {}\n{}{}\n", arguments.join(" "), ended.stdout, ended.stderr);
+    };
+    // No digest: nothing is downloaded to find out which.
+    step(&["check", &file], 1);
+    step(&["run", &file, "--quiet"], 1);
+    assert_eq!(server.requests(), 0);
+    step(&["plugin", "lock", "--check", &file], 1);
+    assert_eq!(fs::read_to_string(&file).unwrap(), unpinned);
+    step(&["plugin", "lock", &file], 0);
+    step(&["check", &file], 0);
+    assert_eq!(server.requests(), 4);
+    let locked = fs::read_to_string(&file).unwrap();
+    let digest = evaltasks_digest(&component("arithmetic"));
+    assert_eq!(locked, unpinned.replace("moved.wasm", &format!("moved.wasm, sha256: {digest}")));
+
+    let misspelt = locked.replace("rows: 4", "row: 4");
+    step(&["check", &write(folder, "misspelt.yaml", &misspelt)], 1);
+    step(&["run", &write(folder, "misspelt.yaml", &misspelt), "--quiet"], 1);
+    for name in ["gone", "large"] {
+        let other = text(&format!("/{name}.wasm"));
+        step(&["plugin", "lock", &write(folder, &format!("{name}.yaml"), other)], 1);
+    }
+
+    // The cache is enough; a file in it that was changed is not.
+    let by_address = |text: &str| {
+        let (code, result, _) = results(folder, text, &[]);
+        (code, result)
+    };
+    let (code, first) = by_address(&locked);
+    assert_eq!((code, &first["tasks"][0]["rows"]), (0, &4.into()), "{first}");
+    assert_eq!(server.requests(), 6);
+    let kept = folder.join("cache/evaltasks/downloads").join(&digest);
+    fs::write(&kept, "broken").unwrap();
+    let (code, again) = by_address(&locked);
+    assert_eq!((code, &again["submissions"]), (0, &first["submissions"]));
+    assert_eq!(server.requests(), 8);
+    let other = "f".repeat(64);
+    let (code, result) = by_address(&locked.replace(&digest, &other));
+    let fault = result["no_verdict"].as_str().unwrap();
+    assert_eq!(code, 1);
+    assert!(fault.contains(&digest) && fault.contains(&other), "{fault}");
+
+    let address = server.url("");
+    drop(server);
+    let (code, offline) = by_address(&locked);
+    assert_eq!((code, &offline["submissions"]), (0, &first["submissions"]));
+    // Without cache and server there is nothing to check, and that is said.
+    fs::remove_file(&kept).unwrap();
+    step(&["check", &file], 0);
+    let said = said.replace(&address, "http://127.0.0.1:PORT#");
+    with_filters(folder, || insta::assert_snapshot!("addresses", said));
+}
+
+fn evaltasks_digest(file: &str) -> String {
+    run(&["plugin", "check", "--json", file]).json()["sha256"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn plugins_are_checked_with_the_file_that_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::copy(component("arithmetic"), folder.join("a.wasm")).unwrap();
+    let core = wat::parse_str("(module)").unwrap();
+    write(folder, "core.wasm", core);
+    let guest = guests::component(&[("describe", "(unreachable)")]);
+    let trap = write(folder, "hostile.wasm", guest);
+    let digest = evaltasks_digest(&component("arithmetic"));
+    let other = "f".repeat(64);
+    let rows = [
+        format!("plugin: {{path: ./a.wasm, sha256: {digest}}}\n        config: {{rows: 4}}"),
+        format!(
+            "plugin: {{path: ./a.wasm, sha256: {digest}}}\n        config: {{row: 4, operands: x}}"
+        ),
+        format!("plugin: {{path: ./a.wasm, sha256: {other}}}"),
+        format!("plugin: {{path: ./b.wasm, sha256: {digest}}}"),
+        format!("plugin: {{path: ./core.wasm, sha256: {}}}", sha256_of(&folder.join("core.wasm"))),
+        format!("plugin: {{path: ./hostile.wasm, sha256: {}}}", sha256_of(Path::new(&trap))),
+        format!(
+            "plugin: {{path: ./a.wasm, sha256: {digest}, limits: {{rounds: 65, memory_bytes: 3GiB}}}}"
+        ),
+        format!("plugin: {{path: ./a.wasm, sha256: {digest}, limits: {{memory_bytes: 64KiB}}}}"),
+    ];
+    let tasks = rows.iter().enumerate().map(|(index, plugin)| {
+        format!("      - name: t{index}\n        {plugin}\n        weight: 0.125\n")
+    });
+    let text = competition(&tasks.collect::<String>());
+    let file = write(folder, "checked.yaml", text);
+    let ended = run_with_cache(folder, &["check", &file]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
+    with_filters(folder, || insta::assert_snapshot!("checked", ended.stdout));
+
+    // With a lower ceiling, the defaults are over it.
+    let ceiling = ["check", &file, "--plugin-ceiling", "fuel_per_row=7"];
+    let ended = run_with_cache(folder, &ceiling);
+    let said = "the limit `fuel_per_row` is 1000000000, over the operator's ceiling of 7";
+    assert_eq!(ended.stdout.matches(said).count(), rows.len(), "{}", ended.stdout);
+}
+
+fn sha256_of(file: &Path) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(fs::read(file).unwrap()))
+}
+
+#[test]
+fn processes_share_a_cache_of_compiled_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::copy(component("arithmetic"), folder.join("a.wasm")).unwrap();
+    let task = "      - {name: sums, plugin: {path: ./a.wasm}, weight: 1}\n";
+    let file = write(folder, "shared.yaml", competition(task));
+    let cache = folder.join("code");
+    let start = || -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evaltasks"));
+        command.args(["check", &file, "--plugin-cache"]).arg(&cache);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let content = || {
+        let mut files = crate::support::files(&cache);
+        assert_eq!(files.len(), 1, "{:?}", files.iter().map(|(name, _)| name).collect::<Vec<_>>());
+        files.remove(0)
+    };
+    let all_succeed = || {
+        // All are started before any is waited for.
+        let children: Vec<Child> = (0..4).map(|_| start()).collect();
+        for child in children {
+            let ended = Ended::from(child.wait_with_output().unwrap());
+            assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+            assert!(ended.stdout.ends_with("0 errors, 1 warning\n"), "{}", ended.stdout);
+        }
+    };
+    all_succeed();
+    let (name, whole) = content();
+    // Half a file of an earlier process is replaced by all of them at once.
+    fs::write(cache.join(&name), &whole[..whole.len() / 2]).unwrap();
+    all_succeed();
+    assert_eq!(content(), (name, whole));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Runs the program, and makes what it reads.
 
+pub mod http;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -28,11 +31,16 @@ pub struct Ended {
 
 /// Runs the program to its end.
 pub fn run(arguments: &[&str]) -> Ended {
-    let output = evaltasks(arguments).output().unwrap();
-    Ended {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
+    Ended::from(evaltasks(arguments).output().unwrap())
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Ended {
+        Ended {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
     }
 }
 

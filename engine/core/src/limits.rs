@@ -47,6 +47,10 @@ pub const MAX_DOCUMENT_EXPANDED_BYTES: usize = 32 << 20;
 pub const DOCUMENT_NODE_BYTES: usize = 16;
 /// Problems that are reported of one document.
 pub const MAX_PROBLEMS: usize = 100;
+/// Checks that the schema of a task may ask of a configuration.
+pub const MAX_CONFIG_CHECKS: u64 = 1_000_000;
+/// Values within values in the schema of a task, its references followed.
+pub const MAX_SCHEMA_DEPTH: usize = 128;
 /// Bytes of all blobs that one task holds in a round.
 pub const MAX_BLOB_BYTES: usize = 256 << 20;
 /// Blobs that one task holds in a round.

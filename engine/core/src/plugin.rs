@@ -115,11 +115,11 @@ impl PluginLimits {
         })
     }
 
-    /// The first limit that is over its ceiling: name, value and ceiling.
-    pub fn over(&self, ceiling: &PluginLimits) -> Option<(&'static str, u64, u64)> {
+    /// The limits that are over their ceilings: name, value and ceiling.
+    pub fn over(&self, ceiling: &PluginLimits) -> impl Iterator<Item = (&'static str, u64, u64)> {
         let pairs = self.entries().into_iter().zip(ceiling.entries());
-        let mut over = pairs.filter(|((_, value), (_, most))| value > most);
-        over.next().map(|((name, value), (_, most))| (name, value, most))
+        let over = pairs.filter(|((_, value), (_, most))| value > most);
+        over.map(|((name, value), (_, most))| (name, value, most))
     }
 }
 
@@ -153,12 +153,13 @@ mod tests {
     #[test]
     fn what_is_over_its_ceiling_is_named() {
         let ceiling = PluginLimits::CEILING;
-        assert_eq!(PluginLimits::DEFAULT.over(&ceiling), None);
-        assert_eq!(ceiling.over(&ceiling), None);
+        assert_eq!(PluginLimits::DEFAULT.over(&ceiling).next(), None);
+        assert_eq!(ceiling.over(&ceiling).next(), None);
+        assert_eq!(ceiling.over(&PluginLimits::DEFAULT).count(), 9);
         for (name, most) in ceiling.entries() {
             let mut limits = PluginLimits::DEFAULT;
             *limits.get_mut(name).unwrap() = most + 1;
-            assert_eq!(limits.over(&ceiling), Some((name, most + 1, most)));
+            assert_eq!(limits.over(&ceiling).collect::<Vec<_>>(), [(name, most + 1, most)]);
         }
     }
 }

@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use evaltasks_core::competition::{
-    self, ConfigRule, Epsilon, KnownTask, Location, Loss, OnAllFailed, OnTimeout, Subnet,
-    TaskReference, TokenizerRule, WeightRule, rules_sha256,
+    self, ConfigRule, Epsilon, Known, KnownTask, Location, Loss, OnAllFailed, OnTimeout,
+    PluginPart, PluginProblem, Subnet, TaskReference, TokenizerRule, WeightRule, rules_sha256,
 };
 use evaltasks_core::document::{Checked, Problem, Severity, Source};
 use evaltasks_core::limits::MAX_DOCUMENT_BYTES;
 use evaltasks_core::model::Range;
+use evaltasks_core::plugin::PluginLimits;
 use proptest::prelude::*;
 
 /// Of the form that schemas generated from Rust types have.
@@ -101,6 +102,73 @@ fn every_good_file_resolves() {
         assert_eq!(checked.problems, [], "{name}");
         insta::assert_json_snapshot!(format!("good__{name}"), checked.value.unwrap());
     }
+}
+
+/// What somebody says of plugins who can look at them; here by their names.
+#[test]
+fn plugins_are_held_against_what_is_said_of_them() {
+    let digest = "0123456789abcdef".repeat(4);
+    let text = format!(
+        "version: 1
+competitions:
+  small:
+    id: 1
+    model: {{tokenizer: any, sequence_length: 256}}
+    tasks:
+      - name: right
+        plugin: {{path: ./good.wasm, sha256: {digest}}}
+        config: {{metric: bits_per_byte}}
+        weight: 0.2
+      - name: wrong
+        plugin: {{path: ./good.wasm, sha256: {digest}}}
+        config: {{metrics: loss, max_batches: 0}}
+        weight: 0.2
+      - {{name: missing, plugin: {{path: ./missing.wasm, sha256: {digest}}}, weight: 0.2}}
+      - {{name: other, plugin: {{sha256: {digest}, path: ./other.wasm}}, weight: 0.1}}
+      - {{name: far, plugin: {{path: https://example.org/t.wasm, sha256: {digest}}}, weight: 0.1}}
+      - name: greedy
+        plugin:
+          path: ./good.wasm
+          sha256: {digest}
+          limits: {{memory_bytes: 4GiB, rounds: 64, call_time_ms: 600001}}
+        weight: 0.1
+      - name: hostile
+        plugin: {{path: ./hostile.wasm, sha256: {digest}}}
+        config: {{a: {{b: c}}}}
+        weight: 0.1
+    ranking: {{epsilon: {{fixed: 0.001}}}}
+"
+    );
+    let problem = |severity, part, message: &str, hint: &str| {
+        let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
+        Err(PluginProblem { severity, part, message, hint })
+    };
+    let known = |id: &str, schema: &str| {
+        Ok(Some(KnownTask { id: id.to_owned(), config_schema: schema.to_owned() }))
+    };
+    let find = |plugin: &competition::PluginReference| {
+        let location = plugin.location.to_string();
+        match location.rsplit('/').next().unwrap() {
+            "good.wasm" => known("good", TEXT_LOSS_SCHEMA),
+            "hostile.wasm" => known("hostile", r##"{"not": {"$ref": "#/\u001b[2J"}}"##),
+            "missing.wasm" => problem(Severity::Error, PluginPart::Path, "not there", "put it"),
+            "other.wasm" => problem(Severity::Error, PluginPart::Sha256, "another", "pin it"),
+            _ => problem(Severity::Warning, PluginPart::Path, "not checked", "fetch it"),
+        }
+    };
+    let check = |ceiling| {
+        let known = Known { tasks: &[], find_plugin: &find, ceiling };
+        competition::check_with(&source("plugins.yaml", &text), &known).problems
+    };
+    insta::assert_snapshot!("plugins", render(&check(Some(PluginLimits::CEILING)), &text));
+    // Without a ceiling, greed is no problem of the file, but what it then says is.
+    assert_eq!(check(None).len(), check(Some(PluginLimits::CEILING)).len() - 1);
+    // A ceiling below the defaults is met by who gives no limits.
+    let ceiling = PluginLimits { fuel_per_row: 7, ..PluginLimits::CEILING };
+    let over = check(Some(ceiling));
+    let over = over.iter().filter(|problem| problem.message.contains("ceiling of 7"));
+    let lines: Vec<_> = over.map(|problem| problem.line).collect();
+    assert_eq!(lines, [8, 12, 15, 16, 17, 22, 25]);
 }
 
 /// Examples in the reference that are whole files.

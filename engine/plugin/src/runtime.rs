@@ -88,7 +88,7 @@ impl PluginRuntime {
         meter: Option<Arc<Meter>>,
     ) -> Result<PluginTask, PluginError> {
         let LoadOptions { sha256, limits, ceiling } = options;
-        if let Some((name, value, ceiling)) = limits.over(&ceiling) {
+        if let Some((name, value, ceiling)) = limits.over(&ceiling).next() {
             return Err(PluginError::Ceiling { name, value, ceiling });
         }
         if let Some(pinned) = sha256 {

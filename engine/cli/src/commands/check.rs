@@ -16,6 +16,9 @@ use super::{Outcome, input, print, print_json};
 Every problem is shown with its file, line and column, the line itself, and a
 hint where there is one. Warnings alone leave the exit code at 0.
 
+Nothing is downloaded. A plugin that is on this machine is asked what settings
+it takes, and its limits are held against --plugin-ceiling.
+
 Examples:
   evaltasks check competitions/sn9.yaml
   evaltasks check competitions/*.yaml --json")]
@@ -55,7 +58,7 @@ struct ProblemReport {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
-    let tasks = arguments.plugins.tasks()?.known();
+    let tasks = arguments.plugins.tasks()?;
     let colours = !arguments.json && input::colours(&std::io::stdout());
     let files: Vec<FileReport> = arguments
         .files

@@ -9,6 +9,7 @@ use evaltasks_core::competition::{
 };
 use evaltasks_core::document::{Checked, Problem, Severity, Source};
 
+use super::plugins::Tasks;
 use crate::document::read_document;
 
 /// A document with errors, which have been shown.
@@ -19,14 +20,15 @@ pub struct Unusable {
     errors: usize,
 }
 
-/// Reads a competition file that names no plugin by id.
+/// Reads a competition file that names no plugin by id, for its rules alone:
+/// its plugins are not looked at.
 pub fn subnet(path: &Path) -> Result<Subnet> {
-    subnet_with(path, &KnownTask::native())
+    read(path, |source| check(source, &KnownTask::native()))
 }
 
-/// Reads a competition file that may name these tasks.
-pub fn subnet_with(path: &Path, tasks: &[KnownTask]) -> Result<Subnet> {
-    read(path, |source| check(source, tasks))
+/// Reads a competition file for a round with these tasks.
+pub fn subnet_with(path: &Path, tasks: &Tasks) -> Result<Subnet> {
+    read(path, |source| tasks.check_for_round(source))
 }
 
 /// Reads a file of submissions.
@@ -40,11 +42,11 @@ pub fn scores(path: &Path, subnet: &Subnet) -> Result<Vec<Score>> {
 }
 
 /// Checks a document without showing its problems; none are left out.
-pub fn check_file(path: &Path, tasks: &[KnownTask]) -> (String, Vec<Problem>) {
+pub fn check_file(path: &Path, tasks: &Tasks) -> (String, Vec<Problem>) {
     match read_document(path) {
         Err(error) => (String::new(), vec![error.problem()]),
         Ok(text) => {
-            let problems = with_source(path, &text, |source| check(source, tasks).problems);
+            let problems = with_source(path, &text, |source| tasks.check(source).problems);
             (text, problems)
         }
     }

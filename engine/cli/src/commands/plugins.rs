@@ -7,11 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use evaltasks_core::competition::{KnownTask, Location, TaskReference};
+use evaltasks_core::competition::{
+    Known, KnownTask, PluginLocation, PluginPart, PluginProblem, PluginReference, Subnet,
+    TaskReference, check_with,
+};
+use evaltasks_core::document::{Checked, Severity, Source};
 use evaltasks_core::plugin::PluginLimits;
 use evaltasks_core::results::PluginTiming;
 use evaltasks_core::task::{Info, Task, native_tasks};
-use evaltasks_plugin::{CallUsage, CompileCache, LoadOptions, PluginRuntime, PluginTask};
+use evaltasks_hub::{Download, DownloadLimits, download, downloaded};
+use evaltasks_plugin::limits::MAX_COMPONENT_BYTES;
+use evaltasks_plugin::{
+    CallUsage, CompileCache, LoadOptions, PluginError, PluginRuntime, PluginTask,
+};
+
+use crate::report::visible;
 
 /// Files that one plugin folder may hold.
 const MAX_PLUGINS: usize = 256;
@@ -40,7 +50,12 @@ pub struct Tasks {
     runtime: OnceCell<PluginRuntime>,
     by_id: BTreeMap<String, Arc<PluginTask>>,
     usages: RefCell<Vec<Arc<Mutex<PluginTiming>>>>,
+    /// Plugins that a file names, once they were looked for.
+    named: RefCell<Vec<(PluginReference, Loaded)>>,
 }
+
+/// A plugin, or why there is none.
+type Loaded = Result<Arc<PluginTask>, Arc<anyhow::Error>>;
 
 impl PluginArguments {
     /// The tasks; plugins in the plugin folder are loaded.
@@ -60,6 +75,7 @@ impl PluginArguments {
             runtime: OnceCell::new(),
             by_id: BTreeMap::new(),
             usages: RefCell::default(),
+            named: RefCell::default(),
         };
         let files = self.plugin_dir.as_deref().map(plugin_files).transpose()?;
         for file in files.unwrap_or_default() {
@@ -74,8 +90,25 @@ impl PluginArguments {
 }
 
 impl Tasks {
+    /// Reads a competition file, and looks at the plugins that it names; nothing
+    /// is downloaded.
+    pub fn check(&self, source: &Source<'_>) -> Checked<Subnet> {
+        let (tasks, ceiling) = (self.known(), Some(self.ceiling));
+        let find_plugin = &|plugin: &PluginReference| self.look_at(plugin);
+        check_with(source, &Known { tasks: &tasks, find_plugin, ceiling })
+    }
+
+    /// Reads a competition file for a round. A plugin that cannot be had is not
+    /// a problem of the file here: it costs its task, which says so.
+    pub fn check_for_round(&self, source: &Source<'_>) -> Checked<Subnet> {
+        let find_plugin = &|plugin: &PluginReference| {
+            Ok(self.plugin(plugin).ok().map(|plugin| KnownTask::from(&plugin.describe())))
+        };
+        check_with(source, &Known { tasks: &self.known(), find_plugin, ceiling: None })
+    }
+
     /// Every task that `task:` can name.
-    pub fn known(&self) -> Vec<KnownTask> {
+    fn known(&self) -> Vec<KnownTask> {
         let plugins = self.by_id.values().map(|plugin| KnownTask::from(&plugin.describe()));
         KnownTask::native().into_iter().chain(plugins).collect()
     }
@@ -93,18 +126,64 @@ impl Tasks {
                     .map(|native| Arc::new(native.task) as Arc<dyn Task>)
                     .ok_or_else(|| format!("find the task `{id}`: it is not compiled in"))
             }
-            TaskReference::Plugin { location: Location::Local(path), sha256, limits } => {
-                let plugin = self.load(path, sha256.as_deref(), *limits);
-                let plugin = plugin.map_err(|error| {
-                    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
-                })?;
-                Ok(Arc::new(plugin))
-            }
-            TaskReference::Plugin { location, .. } => Err(format!(
-                "load the plugin {location}: only local files can be read so far; download it \
-                 and name the file"
-            )),
+            TaskReference::Plugin(plugin) => match self.plugin(plugin) {
+                Ok(plugin) => Ok(plugin),
+                Err(error) => Err(causes(&error)),
+            },
         }
+    }
+
+    /// A plugin that a file names, downloaded if need be.
+    fn plugin(&self, plugin: &PluginReference) -> Loaded {
+        let named = self.named.borrow();
+        if let Some((_, loaded)) = named.iter().find(|(known, _)| known == plugin) {
+            return loaded.clone();
+        }
+        drop(named);
+        let file = match &plugin.location {
+            PluginLocation::Local(path) => Ok(path.clone()),
+            PluginLocation::Url(url) => fetch(url, plugin.sha256.as_deref())
+                .map(|download| download.path)
+                .with_context(|| format!("use the plugin {url}")),
+        };
+        let loaded =
+            file.and_then(|file| self.load(&file, plugin.sha256.as_deref(), plugin.limits));
+        let loaded = loaded.map(Arc::new).map_err(Arc::new);
+        self.named.borrow_mut().push((plugin.clone(), loaded.clone()));
+        loaded
+    }
+
+    /// What a plugin is, as far as that can be said without the network.
+    fn look_at(&self, plugin: &PluginReference) -> Result<Option<KnownTask>, PluginProblem> {
+        if let (PluginLocation::Url(_), Some(sha256)) = (&plugin.location, &plugin.sha256)
+            && !downloads()
+                .is_ok_and(|cache| downloaded(sha256, &cache, MAX_COMPONENT_BYTES).is_some())
+        {
+            return Err(PluginProblem {
+                severity: Severity::Warning,
+                part: PluginPart::Path,
+                message: "the plugin was not checked: it has not been downloaded yet".to_owned(),
+                hint: Some("`evaltasks plugin lock FILE` downloads it".to_owned()),
+            });
+        }
+        let problem = |error: Arc<anyhow::Error>| {
+            let is_other = matches!(error.downcast_ref(), Some(PluginError::Digest { .. }));
+            let (part, hint) = match is_other {
+                true => (
+                    PluginPart::Sha256,
+                    "if the new file is the right one, `evaltasks plugin lock FILE` pins it",
+                ),
+                false => (PluginPart::Path, "`evaltasks plugin check` shows what a component is"),
+            };
+            PluginProblem {
+                severity: Severity::Error,
+                part,
+                message: visible(&format!("failed to {}", causes(&error))),
+                hint: Some(hint.to_owned()),
+            }
+        };
+        let found = self.plugin(plugin).map_err(problem)?;
+        Ok(Some(KnownTask::from(&found.describe())))
     }
 
     fn load(&self, file: &Path, sha256: Option<&str>, limits: PluginLimits) -> Result<PluginTask> {
@@ -142,21 +221,41 @@ impl Tasks {
     }
 }
 
+/// The plugin at an address, from the user's cache or else from the network.
+pub fn fetch(url: &str, sha256: Option<&str>) -> Result<Download> {
+    let limits = DownloadLimits::up_to(MAX_COMPONENT_BYTES);
+    Ok(download(url, sha256, &downloads()?, &limits)?)
+}
+
+/// Folder of downloaded plugins.
+fn downloads() -> Result<PathBuf> {
+    let cache = user_cache().map(|cache| cache.join("evaltasks/downloads"));
+    cache.context("find a place for downloads: set XDG_CACHE_HOME or HOME to an absolute path")
+}
+
+fn user_cache() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
+    cache.filter(|path| path.is_absolute())
+}
+
+/// An error with its causes, on one line.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// A plugin runtime that keeps compiled code in `directory`, or else in the
 /// user's cache, if there is one to be had.
 pub fn runtime(directory: Option<&Path>) -> Result<PluginRuntime> {
-    let default = || {
-        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-        cache.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks/plugins"))
-    };
     let cache = match directory {
         Some(directory) => {
             let cache = CompileCache::open(directory);
             Some(cache.with_context(|| format!("keep code in {}", directory.display()))?)
         }
         // Without a cache everything works, only later.
-        None => default().and_then(|directory| CompileCache::open(&directory).ok()),
+        None => {
+            user_cache().and_then(|cache| CompileCache::open(&cache.join("evaltasks/plugins")).ok())
+        }
     };
     Ok(PluginRuntime::new(cache)?)
 }

@@ -33,6 +33,9 @@ timing.json and report.html to a directory of its own below DIR, named after
 FILE, the block and the seed. The same inputs write the same bytes, but for
 timing.json.
 
+Plugins with an address are downloaded once and kept by their digest in
+evaltasks/downloads in the user's cache.
+
 Examples:
   evaltasks run competitions/demo.yaml
   evaltasks run my.yaml --model base=./models/base --model tuned=./models/tuned
@@ -78,7 +81,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let tasks = arguments.plugins.tasks()?;
-    let subnet = input::subnet_with(&arguments.file, &tasks.known())?;
+    let subnet = input::subnet_with(&arguments.file, &tasks)?;
     let submissions = submissions(arguments, &subnet)?;
     let file = arguments.file.display().to_string();
     let block = arguments.block.unwrap_or_else(|| default_block(&subnet, &submissions));

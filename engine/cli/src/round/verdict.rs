@@ -90,7 +90,7 @@ pub fn task_result(rules: &TaskRules) -> TaskResult {
         name: rules.name.clone(),
         task: match &rules.task {
             TaskReference::Native(id) => id.clone(),
-            TaskReference::Plugin { location, .. } => location.to_string(),
+            TaskReference::Plugin(plugin) => plugin.location.to_string(),
         },
         version: String::new(),
         weight: rules.weight,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Competition, Location, TaskReference, TokenizerRule};
+use super::{Competition, Location, PluginLocation, TaskReference, TokenizerRule};
 
 /// Version of the canonical form; part of it.
 const CANONICAL_VERSION: u32 = 1;
@@ -26,14 +26,16 @@ pub fn rules_sha256(competition: &Competition) -> String {
 fn canonical_json(competition: &Competition) -> String {
     let mut rules = competition.clone();
     if let TokenizerRule::Fixed(location) = &mut rules.model.tokenizer {
-        shorten(location);
+        shorten_location(location);
     }
     for task in &mut rules.tasks {
         if let Some(dataset) = &mut task.dataset {
-            shorten(&mut dataset.location);
+            shorten_location(&mut dataset.location);
         }
-        if let TaskReference::Plugin { location, .. } = &mut task.task {
-            shorten(location);
+        if let TaskReference::Plugin(plugin) = &mut task.task
+            && let PluginLocation::Local(path) = &mut plugin.location
+        {
+            shorten(path);
         }
     }
     let configs: Vec<Value> = rules
@@ -58,9 +60,13 @@ fn canonical_json(competition: &Competition) -> String {
     serde_json_canonicalizer::to_string(&form).expect("serialize JSON")
 }
 
-fn shorten(location: &mut Location) {
+fn shorten_location(location: &mut Location) {
     if let Location::Local(path) = location {
-        let last = path.file_name().unwrap_or(Path::new("..").as_os_str());
-        *path = PathBuf::from(last.to_string_lossy().into_owned());
+        shorten(path);
     }
+}
+
+fn shorten(path: &mut PathBuf) {
+    let last = path.file_name().unwrap_or(Path::new("..").as_os_str());
+    *path = PathBuf::from(last.to_string_lossy().into_owned());
 }

@@ -6,26 +6,44 @@ use super::file::{CompetitionFile, CompetitionSection, ScheduleSection};
 use super::resolve::{self, Context, SUM_TOLERANCE, short};
 use super::submissions::{self, SubmissionContext};
 use super::tasks::KnownTask;
-use super::{Competition, ScheduleEntry, Subnet};
+use super::{Competition, FindPlugin, ScheduleEntry, Subnet};
 use crate::document::{
     Checked, Entries, Field, Given, Name, Place, Problems, Source, did_you_mean, quote, read,
 };
 use crate::limits::{MAX_COMPETITIONS, MAX_SCHEDULE_ENTRIES};
+use crate::plugin::PluginLimits;
 
 /// The subnet's own value.
 const DEFAULT_BLOCK_CADENCE: u64 = 150;
 
-/// Reads a competition file. `tasks` are those that it may name.
+/// What competition files are checked against.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// Tasks that `task:` may name.
+    pub tasks: &'a [KnownTask],
+    /// Says what the plugins are that a file names.
+    pub find_plugin: &'a FindPlugin<'a>,
+    /// What the limits of plugins may not be over, if anything.
+    pub ceiling: Option<PluginLimits>,
+}
+
+/// Reads a competition file without a look at the plugins that it names.
+/// `tasks` are those that it may name by id.
+pub fn check(source: &Source<'_>, tasks: &[KnownTask]) -> Checked<Subnet> {
+    check_with(source, &Known { tasks, find_plugin: &|_| Ok(None), ceiling: None })
+}
+
+/// Reads a competition file.
 ///
 /// All problems are found at once: what is wrong at one place does not hide
 /// what is wrong at another, and nothing is reported that only follows from
 /// another problem.
-pub fn check(source: &Source<'_>, tasks: &[KnownTask]) -> Checked<Subnet> {
+pub fn check_with(source: &Source<'_>, known: &Known<'_>) -> Checked<Subnet> {
     let problems = Problems::new();
     let read = read::<CompetitionFile>(source.text, &problems);
     let subnet = match (&read.tree, read.value.given()) {
         (Some(tree), Some(file)) => {
-            subnet(&Context { problems: &problems, source, tree, tasks }, file)
+            subnet(&Context { problems: &problems, source, tree, known }, file)
         }
         _ => None,
     };

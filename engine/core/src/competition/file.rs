@@ -295,11 +295,11 @@ pub struct TaskSection {
 #[serde(deny_unknown_fields)]
 pub struct PluginSection {
     /// The component's file: a path that begins with `./`, `../` or `/`,
-    /// relative to this file.
-    #[schemars(example = &"./plugins/task.wasm")]
+    /// relative to this file; or its address, which begins with `https://`.
+    #[schemars(example = &"./plugins/task.wasm", example = &"https://example.org/task.wasm")]
     pub path: Field<PathText>,
     /// SHA-256 of the file in lower-case hexadecimal; `evaltasks plugin lock`
-    /// writes it.
+    /// writes it. What has an address must have one.
     #[serde(default)]
     pub sha256: Field<Sha256>,
     /// What the plugin may use; the operator's ceiling bounds each.

@@ -6,18 +6,21 @@
 
 mod canonical;
 mod check;
+mod config;
 mod file;
 mod location;
 mod pins;
+mod plugins;
 mod resolve;
 mod scores;
 mod submissions;
 mod tasks;
 
 pub use canonical::rules_sha256;
-pub use check::{check, schema};
+pub use check::{Known, check, check_with, schema};
 pub use file::CompetitionFile;
 pub use pins::{PluginPin, plugin_pins, with_digests};
+pub use plugins::{FindPlugin, PluginLocation, PluginPart, PluginProblem, PluginReference};
 pub use scores::{Loss, Score, ScoresFile, check_scores};
 pub use submissions::{SubmissionsFile, check_submissions};
 pub use tasks::KnownTask;
@@ -28,7 +31,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ModelConstraints, NormLimits};
-use crate::plugin::PluginLimits;
 
 /// A checked competition file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -129,7 +131,7 @@ pub enum TokenizerRule {
     Submission,
 }
 
-/// A place that data, a tokenizer or a plugin comes from.
+/// A place that data or a tokenizer comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Location {
     /// A path on this machine, made absolute against the file that named it.
@@ -202,14 +204,7 @@ pub enum TaskReference {
     /// Compiled in, by id.
     Native(String),
     /// A WebAssembly component.
-    Plugin {
-        /// Where it is.
-        location: Location,
-        /// Its digest in hexadecimal, when pinned.
-        sha256: Option<String>,
-        /// What it may use.
-        limits: PluginLimits,
-    },
+    Plugin(PluginReference),
 }
 
 /// What a round draws from a dataset.

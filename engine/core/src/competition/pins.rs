@@ -1,16 +1,15 @@
 //! Which plugins a competition file names, and where it says so.
 
-use std::path::PathBuf;
-
+use super::PluginLocation;
 use super::file::CompetitionFile;
-use super::location::{self, Named};
+use super::plugins::locate;
 use crate::document::{Problems, Source, Span, read};
 
 /// A plugin that a file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginPin {
-    /// The component's file.
-    pub path: PathBuf,
+    /// Where it is.
+    pub location: PluginLocation,
     /// The digest that the file gives, in hexadecimal.
     pub sha256: Option<String>,
     key: Span,
@@ -18,8 +17,8 @@ pub struct PluginPin {
     sha256_span: Option<Span>,
 }
 
-/// The local plugins that a competition file names, by their place in it; those
-/// that several tasks share by an anchor come once.
+/// The plugins that a competition file names, by their place in it; those that
+/// several tasks share by an anchor come once, those that are nowhere do not.
 pub fn plugin_pins(source: &Source<'_>) -> Vec<PluginPin> {
     let read = read::<CompetitionFile>(source.text, &Problems::new());
     let competitions = read.value.value().and_then(|file| file.competitions.value());
@@ -29,12 +28,10 @@ pub fn plugin_pins(source: &Source<'_>) -> Vec<PluginPin> {
     let mut pins: Vec<PluginPin> = plugins
         .filter_map(|section| {
             let path = section.path.given()?;
-            let Named::Local(file) = location::parse(&path.value.0, source.directory)? else {
-                return None;
-            };
+            let location = locate(&path.value.0, source.directory).ok()?;
             let sha256 = section.sha256.given();
             Some(PluginPin {
-                path: file,
+                location,
                 sha256: sha256.map(|given| given.value.0.clone()),
                 key: path.place.key,
                 path_span: path.place.value,
@@ -83,8 +80,9 @@ mod tests {
     fn pinned(text: &str) -> String {
         let source = Source { name: "", text, directory: Path::new("/here") };
         let digest = |pin: PluginPin| {
-            let name = pin.path.file_stem().unwrap().to_str().unwrap().repeat(64);
-            (pin, name)
+            let location = pin.location.to_string();
+            let name = location.rsplit('/').next().unwrap().strip_suffix(".wasm").unwrap();
+            (pin, name.repeat(64))
         };
         let pins: Vec<_> = plugin_pins(&source).into_iter().map(digest).collect();
         with_digests(text, &pins)
@@ -110,6 +108,10 @@ mod tests {
             (
                 format!("plugin:\n            path: ./a.wasm\n            sha256: {old}   # old"),
                 format!("plugin:\n            path: ./a.wasm\n            sha256: {a}   # old"),
+            ),
+            (
+                "plugin: {path: https://example.org/x/b.wasm}".to_owned(),
+                format!("plugin: {{path: https://example.org/x/b.wasm, sha256: {b}}}"),
             ),
             ("plugin: {path: some/repository}".to_owned(), "plugin: {path: some/repository}".to_owned()),
             ("task: text_loss".to_owned(), "task: text_loss".to_owned()),

@@ -4,9 +4,9 @@ use super::file::{
     CompetitionSection, EpsilonSection, EvaluationSection, ModelSection, NormsSection,
     ParametersSection, RankingSection, TokenizerSection, WeightsSection,
 };
-use super::tasks::{self, KnownTask};
+use super::tasks;
 use super::{
-    Competition, Epsilon, EvaluationRules, ModelRules, OnAllFailed, OnTimeout, RankingRules,
+    Competition, Epsilon, EvaluationRules, Known, ModelRules, OnAllFailed, OnTimeout, RankingRules,
     TokenizerRule, WeightRule, location,
 };
 use crate::document::{Field, Fraction, Given, Node, Problems, Source};
@@ -25,7 +25,7 @@ pub(super) struct Context<'a> {
     pub problems: &'a Problems,
     pub source: &'a Source<'a>,
     pub tree: &'a Node,
-    pub tasks: &'a [KnownTask],
+    pub known: &'a Known<'a>,
 }
 
 /// A number for people: six decimals, without trailing zeros.

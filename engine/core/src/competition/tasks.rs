@@ -2,21 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use jsonschema::Validator;
-use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
-use super::file::{
-    DatasetSection, NormalizationSection, PluginLimitsSection, PluginSection, TaskSection,
-};
+use super::config::check_config;
+use super::file::{DatasetSection, NormalizationSection, TaskSection};
 use super::resolve::{Context, SUM_TOLERANCE, short};
 use super::{
     ConfigRule, DatasetRules, Location, Normalization, OnFailure, TaskReference, TaskRules,
-    TextUnit, location,
+    TextUnit, location, plugins,
 };
-use crate::document::{Bytes, Field, Given, Place, Whole, did_you_mean, quote};
-use crate::limits::{MAX_PROBLEMS, MAX_TASKS};
-use crate::plugin::PluginLimits;
+use crate::document::{Field, Given, Place, did_you_mean, quote};
+use crate::limits::MAX_TASKS;
 use crate::task::{Info, native_tasks};
 
 /// The value of `configs` that means every configuration but `default`.
@@ -26,8 +22,6 @@ const DEFAULT_CONFIG: &str = "default";
 const DEFAULT_SPLIT: &str = "train";
 /// What the reference validator asks the dataset rows API for at once.
 const DEFAULT_ROWS_PER_PAGE: u32 = 50;
-/// The metric that does not depend on the tokenizer.
-const BYTE_METRIC: &str = "bits_per_byte";
 
 /// A task that competition files may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +108,16 @@ fn task(
     let task = reference(context, section, *place);
     let config = section.config.optional(|given| Some(Value::from(given.value.0.clone())));
     let config = config.map(|config| config.unwrap_or_else(|| Value::Object(Default::default())));
-    if let (Some(TaskReference::Native(id)), Some(config)) = (&task, &config)
-        && let Some(known) = context.tasks.iter().find(|known| known.id == *id)
-    {
+    let known = match &task {
+        Some(TaskReference::Native(id)) => {
+            context.known.tasks.iter().find(|known| known.id == *id).cloned()
+        }
+        Some(TaskReference::Plugin(plugin)) => plugins::describe(context, plugin, &section.plugin),
+        None => None,
+    };
+    if let (Some(known), Some(config)) = (known, &config) {
         let at = section.config.given().map_or(*place, |given| given.place);
-        check_config(context, known, config, at, any_tokenizer);
+        check_config(context, &known, config, at, any_tokenizer);
     }
     let dataset = section.dataset.optional(|given| dataset(context, given));
     let weight =
@@ -148,62 +147,20 @@ fn reference(context: &Context<'_>, section: &TaskSection, at: Place) -> Option<
             problems.error(at.key, "both `task` and `plugin` are given", hint());
             None
         }
-        (Field::Absent, plugin) => plugin.given().and_then(|given| self::plugin(context, given)),
+        (Field::Absent, plugin) => {
+            plugins::reference(context, plugin.given()?).map(TaskReference::Plugin)
+        }
         (task, _) => {
             let Given { value: id, place } = task.given()?;
-            if !context.tasks.iter().any(|known| known.id == id.0) {
-                let hint = did_you_mean(&id.0, context.tasks.iter().map(|known| known.id.as_str()));
+            if !context.known.tasks.iter().any(|known| known.id == id.0) {
+                let hint =
+                    did_you_mean(&id.0, context.known.tasks.iter().map(|known| known.id.as_str()));
                 problems.error(place.value, format!("unknown task {}", quote(&id.0)), hint);
                 return None;
             }
             Some(TaskReference::Native(id.0.clone()))
         }
     }
-}
-
-fn plugin(context: &Context<'_>, given: &Given<PluginSection>) -> Option<TaskReference> {
-    let PluginSection { path, sha256, limits } = &given.value;
-    let path = context.problems.required(path, "path", given.place)?;
-    // The digest pins the file, so a repository needs no revision.
-    let location = match location::named(context, path)? {
-        location::Named::Local(path) => Location::Local(path),
-        location::Named::Repository(repository) => Location::Hub { repository, revision: None },
-    };
-    if sha256.is_absent() {
-        let hint = "`evaltasks plugin lock FILE` adds the digest of the file";
-        let message = "the plugin is not pinned: another file may take its place";
-        context.problems.warning(path.place.value, message, Some(hint.to_owned()));
-    }
-    let sha256 = sha256.optional(|given| Some(given.value.0.clone()))?;
-    let limits = limits.optional(|given| plugin_limits(&given.value))?.unwrap_or_default();
-    Some(TaskReference::Plugin { location, sha256, limits })
-}
-
-/// The defaults, but for what a file gives; none when any of that is invalid.
-fn plugin_limits(section: &PluginLimitsSection) -> Option<PluginLimits> {
-    let default = PluginLimits::DEFAULT;
-    let number = |field: &Field<Whole<1, { u64::MAX }>>, default| {
-        field.optional(|given| Some(given.value.get())).map(|value| value.unwrap_or(default))
-    };
-    let bytes = |field: &Field<Bytes>, default| {
-        field.optional(|given| Some(given.value.0)).map(|value| value.unwrap_or(default))
-    };
-    Some(PluginLimits {
-        fuel_per_row: number(&section.fuel_per_row, default.fuel_per_row)?,
-        call_time_ms: number(&section.call_time_ms, default.call_time_ms)?,
-        memory_bytes: bytes(&section.memory_bytes, default.memory_bytes)?,
-        output_bytes: bytes(&section.output_bytes, default.output_bytes)?,
-        memories: number(&section.memories, default.memories)?,
-        tables: number(&section.tables, default.tables)?,
-        table_elements: number(&section.table_elements, default.table_elements)?,
-        instances: number(&section.instances, default.instances)?,
-        requests_per_row: number(&section.requests_per_row, default.requests_per_row)?,
-        tokens_per_request: number(&section.tokens_per_request, default.tokens_per_request)?,
-        bytes_per_request: bytes(&section.bytes_per_request, default.bytes_per_request)?,
-        state_bytes: bytes(&section.state_bytes, default.state_bytes)?,
-        rounds: number(&section.rounds, default.rounds)?,
-        log_bytes: bytes(&section.log_bytes, default.log_bytes)?,
-    })
 }
 
 fn dataset(context: &Context<'_>, given: &Given<DatasetSection>) -> Option<DatasetRules> {
@@ -269,124 +226,4 @@ fn normalization(
             Some(Normalization::MinMax { min: low, max: high })
         }
     }
-}
-
-/// Checks a task's configuration against the task's own schema.
-fn check_config(
-    context: &Context<'_>,
-    task: &KnownTask,
-    config: &Value,
-    at: Place,
-    any_tokenizer: bool,
-) {
-    let problems = context.problems;
-    let schema = serde_json::from_str::<Value>(&task.config_schema).map_err(|e| e.to_string());
-    let validator = schema.and_then(|schema| {
-        let validator = jsonschema::options().offline().build(&schema);
-        validator.map(|validator| (schema, validator)).map_err(|error| error.to_string())
-    });
-    let (schema, validator) = match validator {
-        Ok(validator) => validator,
-        Err(error) => {
-            let message = format!("the task {} has no usable schema: {error}", quote(&task.id));
-            problems.error(at.key, message, Some("this is a fault of the task".to_owned()));
-            return;
-        }
-    };
-    for error in validator.iter_errors(config).take(MAX_PROBLEMS) {
-        let path = error.instance_path().as_str();
-        let place = place_in_config(context, at, path);
-        match error.kind() {
-            ValidationErrorKind::AdditionalProperties { unexpected } => {
-                let known = known_properties(&schema, error.schema_path().as_str());
-                for key in unexpected.iter().take(MAX_PROBLEMS) {
-                    let at = place_in_config(context, at, &format!("{path}/{}", escaped(key))).key;
-                    let message = format!("unknown key {} for {}", quote(key), quote(&task.id));
-                    problems.error(at, message, did_you_mean(key, known.iter().copied()));
-                }
-            }
-            ValidationErrorKind::Required { property } => {
-                let key = quote(property.as_str().unwrap_or_default());
-                problems.error(place.key, format!("the key {key} is missing"), None);
-            }
-            kind => {
-                let instance = error.instance();
-                let found = instance.as_str().map_or_else(|| instance.to_string(), str::to_owned);
-                let allowed = allowed_words(kind);
-                let (message, hint) = if allowed.is_empty() {
-                    (error.masked_with(quote(&found)).to_string(), None)
-                } else {
-                    (format!("{} is not known here", quote(&found)), did_you_mean(&found, allowed))
-                };
-                problems.error(place.value, message, hint);
-            }
-        }
-    }
-    if any_tokenizer {
-        check_byte_metric(context, task, (&schema, &validator), config, at);
-    }
-}
-
-/// Losses per token cannot be compared between models that each bring a
-/// tokenizer: longer tokens make fewer, each harder, predictions. A task that
-/// offers a metric per byte must use it then.
-fn check_byte_metric(
-    context: &Context<'_>,
-    task: &KnownTask,
-    (schema, validator): (&Value, &Validator),
-    config: &Value,
-    at: Place,
-) {
-    let metric = &schema["properties"]["metric"];
-    if metric.is_null() || config.get("metric").unwrap_or(&metric["default"]) == BYTE_METRIC {
-        return;
-    }
-    let mut better = config.clone();
-    better["metric"] = BYTE_METRIC.into();
-    if !validator.iter_errors(&better).any(|error| error.instance_path().as_str() == "/metric") {
-        let message = format!(
-            "{} needs the metric `{BYTE_METRIC}` where any tokenizer is allowed",
-            quote(&task.id)
-        );
-        let hint = format!("write `config: {{metric: {BYTE_METRIC}}}`, or fix the tokenizer");
-        let at = place_in_config(context, at, "/metric");
-        context.problems.error(at.value, message, Some(hint));
-    }
-}
-
-/// The words that a value may be, where a schema lists them.
-fn allowed_words(kind: &ValidationErrorKind) -> Vec<&str> {
-    match kind {
-        ValidationErrorKind::Constant { expected_value } => {
-            expected_value.as_str().into_iter().collect()
-        }
-        ValidationErrorKind::Enum { options } => {
-            options.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-        }
-        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
-            context.iter().flatten().flat_map(|error| allowed_words(error.kind())).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Keys that a schema knows where one of its keywords was violated.
-fn known_properties<'a>(schema: &'a Value, keyword_path: &str) -> Vec<&'a str> {
-    let parent = keyword_path.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let properties = schema.pointer(&format!("{parent}/properties")).and_then(Value::as_object);
-    properties.into_iter().flat_map(|known| known.keys().map(String::as_str)).collect()
-}
-
-/// Where a JSON pointer into `config` leads; the nearest place when it leads
-/// to something that is not there.
-fn place_in_config(context: &Context<'_>, config: Place, pointer: &str) -> Place {
-    let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
-    match context.tree.find(config.value) {
-        Some(node) => node.descend(config, parts),
-        None => Place { key: config.key, value: config.key },
-    }
-}
-
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }

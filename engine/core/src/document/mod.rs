@@ -21,7 +21,7 @@ pub use problem::{Problem, Severity, Span};
 pub use text::{Name, PathText, Sha256, Text};
 pub use units::{Bytes, ParameterCount, Seconds};
 
-pub(crate) use problem::{Problems, did_you_mean, quote};
+pub(crate) use problem::{Problems, did_you_mean, quote, shown};
 pub(crate) use tree::Node;
 
 use std::path::Path;

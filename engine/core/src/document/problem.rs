@@ -162,25 +162,29 @@ fn has_error(found: &Found) -> bool {
     found.values().any(|(severity, _)| *severity == Severity::Error)
 }
 
-/// Text from a document as it may stand in a message: on one line, without
-/// characters that steer a terminal or turn the direction of text, shortened.
+/// Text from a document as it may stand in a message, see [`shown`].
 pub(crate) fn quote(text: &str) -> String {
     const MAX_CHARACTERS: usize = 60;
-    let mut quoted = String::from("`");
+    format!("`{}`", shown(text, MAX_CHARACTERS))
+}
+
+/// Text from outside on one line, without characters that steer a terminal or
+/// turn the direction of text, shortened.
+pub(crate) fn shown(text: &str, max_characters: usize) -> String {
+    let mut shown = String::new();
     for (index, character) in text.chars().enumerate() {
-        if index == MAX_CHARACTERS {
-            quoted.push_str("...");
+        if index == max_characters {
+            shown.push_str("...");
             break;
         }
         let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if turns || character.is_control() {
-            quoted.extend(character.escape_default());
+            shown.extend(character.escape_default());
         } else {
-            quoted.push(character);
+            shown.push(character);
         }
     }
-    quoted.push('`');
-    quoted
+    shown
 }
 
 /// A hint towards the known word that was probably meant, else a list of them.

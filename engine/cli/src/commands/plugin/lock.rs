@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use evaltasks_core::competition::{plugin_pins, with_digests};
+use evaltasks_core::competition::{PluginLocation, plugin_pins, with_digests};
 use evaltasks_plugin::{ABI_VERSION, read_plugin};
 
+use crate::commands::plugins::fetch;
 use crate::commands::{Outcome, input, print};
 use crate::document::read_document;
 
@@ -15,7 +16,8 @@ use crate::document::read_document;
 #[derive(Args)]
 #[command(after_help = "\
 Fills in `sha256:` of every `plugin:` in FILE, and changes nothing else in it. A
-digest that was there and is another is replaced, and said.
+digest that was there and is another is replaced, and said. A plugin with an
+address is downloaded for this, whether or not it was before, and kept.
 
 Example:
   evaltasks plugin lock competitions/my.yaml")]
@@ -34,10 +36,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let mut locked = Vec::new();
     let mut said = String::new();
     for pin in pins {
-        let plugin = read_plugin(&pin.path, &ABI_VERSION)
-            .with_context(|| format!("pin {}", pin.path.display()))?;
-        let digest = plugin.facts.sha256;
-        let name = pin.path.file_name().unwrap_or(pin.path.as_os_str()).to_string_lossy();
+        let digest = digest(&pin.location).with_context(|| format!("pin {}", pin.location))?;
+        let name = match &pin.location {
+            PluginLocation::Local(path) => {
+                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy()
+            }
+            PluginLocation::Url(url) => url.into(),
+        };
         said += &match &pin.sha256 {
             None => format!("{name}: {digest}\n"),
             Some(old) if *old != digest => format!("{name}: {digest}, was {old}\n"),
@@ -53,6 +58,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     print(&said)?;
     Ok(if arguments.check { Outcome::Wrong } else { Outcome::Fine })
+}
+
+/// Digest of what is there now, which must be a plugin.
+fn digest(location: &PluginLocation) -> Result<String> {
+    let plugin = match location {
+        PluginLocation::Local(path) => read_plugin(path, &ABI_VERSION),
+        PluginLocation::Url(url) => read_plugin(&fetch(url, None)?.path, &ABI_VERSION),
+    };
+    Ok(plugin?.facts.sha256)
 }
 
 /// Whoever reads the file meanwhile sees the old text or the new.
