@@ -173,7 +173,8 @@ fn c(dir: &Path) -> Result<Vec<u8>> {
     };
     let (folder, out) = output_file("module")?;
     command.current_dir(dir).args(["cc", "-target", "wasm32-wasi", "-mexec-model=reactor"]);
-    command.args(["-O2", "-Wall", "-Wno-unused", "task.c", "plugin.c", "-o"]);
+    // Without what debuggers need: a hundred times the code.
+    command.args(["-O2", "-s", "-Wall", "-Wno-unused", "task.c", "plugin.c", "-o"]);
     run_tool(command.arg(&out))?;
     let module = fs::read(&out).context("read the module")?;
     drop(folder);
