@@ -13,3 +13,4 @@ mod rank;
 mod run;
 mod support;
 mod tasks;
+mod text_tasks;

@@ -3,6 +3,15 @@
 //! This crate exists so that tasks depend on the types of `evaltasks-core`
 //! alone: a task sees no model, no file and no network, native or not.
 
+pub mod aggregate;
+pub mod answers;
+pub mod loglikelihood;
+pub mod loglikelihood_rolling;
+pub mod multiple_choice;
+pub mod pattern;
+pub mod prompt;
+pub mod reference_loss;
+pub mod template;
 pub mod text_loss;
 
 /// Makes sure that the tasks are part of the program.

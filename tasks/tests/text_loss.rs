@@ -116,7 +116,8 @@ fn is_registered_once_the_crate_is_linked() {
     evaltasks_tasks::link();
     let found: Vec<_> =
         native_tasks().iter().map(|native| (native.id, native.task.describe().id)).collect();
-    assert_eq!(found, [("text_loss", "text_loss".to_owned())]);
+    assert!(found.iter().all(|(id, described)| id == described), "{found:?}");
+    assert!(found.contains(&("text_loss", "text_loss".to_owned())));
 }
 
 #[test]

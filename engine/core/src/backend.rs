@@ -69,6 +69,12 @@ pub trait Tokenizer: Send + Sync {
     fn beginning_of_sequence(&self) -> Option<u32>;
     /// End-of-sequence token.
     fn end_of_sequence(&self) -> Option<u32>;
+    /// The text of a conversation, each turn a role and what is said, after
+    /// which the model speaks; where the last turn is the assistant's, it goes
+    /// on with that one.
+    fn chat(&self, _turns: &[(String, String)]) -> Result<String, String> {
+        Err("the tokenizer has no chat template".to_owned())
+    }
 }
 
 /// Deadline, cancellation and progress of one model's run, polled by the

@@ -23,3 +23,4 @@ pub mod round_host;
 pub mod source;
 pub mod state;
 pub mod task;
+pub mod template;

@@ -61,3 +61,7 @@ pub const MAX_ENCODED_BYTES: usize = 64 << 20;
 pub const MAX_LOG_BYTES: usize = 1 << 20;
 /// Random words, or entries of a permutation, that a task may take at once.
 pub const MAX_RANDOM_WORDS: u32 = 1 << 24;
+/// Bytes of one template.
+pub const MAX_TEMPLATE_BYTES: usize = 1 << 18;
+/// Examples before a question.
+pub const MAX_FEWSHOT_EXAMPLES: u32 = 1024;

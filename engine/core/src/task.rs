@@ -175,6 +175,12 @@ pub struct Source {
     pub columns: Vec<String>,
 }
 
+impl Source {
+    /// The split of a source that holds examples: the dataset that the
+    /// competition binds for them, or no rows where it binds none.
+    pub const FEWSHOT: &str = "fewshot";
+}
+
 /// What a row wants next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -157,7 +157,7 @@ competitions:
         }
     };
     let check = |ceiling| {
-        let known = Known { tasks: &[], find_plugin: &find, ceiling };
+        let known = Known { find_plugin: &find, ceiling, ..Known::by_id(&[]) };
         competition::check_with(&source("plugins.yaml", &text), &known).problems
     };
     insta::assert_snapshot!("plugins", render(&check(Some(PluginLimits::CEILING)), &text));

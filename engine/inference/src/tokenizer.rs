@@ -1,17 +1,24 @@
 //! Tokenizers from `tokenizer.json` or a GGUF file, by the `tokenizers` library.
 
+mod chat;
 mod gguf;
 
 use std::path::{Path, PathBuf};
 
 use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::host::Ragged;
-use serde_json::Value;
+use evaltasks_core::limits::MAX_TEMPLATE_BYTES;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::InferenceError;
+use chat::ChatTemplate;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Beside it, instead of `chat_template` in its settings.
+const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
+/// Settings of the tokenizer that hold the chat template.
+const CHAT_TEMPLATE: &str = "chat_template";
 /// Bytes of `tokenizer.json`.
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 /// Bytes of `tokenizer_config.json`.
@@ -28,6 +35,9 @@ pub struct HuggingFaceTokenizer {
     end_of_sequence: Option<u32>,
     /// Bytes that each id stands for.
     byte_counts: Vec<u32>,
+    /// None where the tokenizer has none; else the template, or what is wrong
+    /// with it, which matters to whoever asks for it.
+    chat: Option<Result<ChatTemplate, String>>,
 }
 
 impl HuggingFaceTokenizer {
@@ -46,13 +56,25 @@ impl HuggingFaceTokenizer {
         }
         let bytes = read(&file, MAX_TOKENIZER_BYTES)?;
         let settings_file = file.with_file_name("tokenizer_config.json");
-        let settings = if settings_file.exists() {
+        let mut settings = if settings_file.exists() {
             let bytes = read(&settings_file, MAX_SETTINGS_BYTES)?;
             serde_json::from_slice(&bytes)
                 .map_err(|error| refused(&settings_file, error.to_string()))?
         } else {
             Value::Null
         };
+        let chat_file = file.with_file_name(CHAT_TEMPLATE_FILE);
+        if chat_file.exists() {
+            let bytes = read(&chat_file, MAX_TEMPLATE_BYTES as u64)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| refused(&chat_file, "is not UTF-8".to_owned()))?;
+            match &mut settings {
+                Value::Object(settings) => {
+                    settings.insert(CHAT_TEMPLATE.to_owned(), text.into());
+                }
+                settings => *settings = json!({CHAT_TEMPLATE: text}),
+            }
+        }
         Self::from_bytes(&file, &bytes, &settings)
     }
 
@@ -91,7 +113,10 @@ impl HuggingFaceTokenizer {
         };
         let (beginning_of_sequence, end_of_sequence) = (special("bos_token"), special("eos_token"));
         let byte_counts = byte_counts(&inner, largest);
+        let chat = chat::in_settings(settings);
+        let chat = chat.map(|source| ChatTemplate::parse(source, settings));
         Ok(Self {
+            chat,
             inner,
             digest: hex::encode(Sha256::digest(bytes)),
             vocabulary_size: largest + 1,
@@ -139,6 +164,14 @@ impl Tokenizer for HuggingFaceTokenizer {
 
     fn end_of_sequence(&self) -> Option<u32> {
         self.end_of_sequence
+    }
+
+    fn chat(&self, turns: &[(String, String)]) -> Result<String, String> {
+        match &self.chat {
+            None => Err("the tokenizer has no chat template".to_owned()),
+            Some(Err(reason)) => Err(reason.clone()),
+            Some(Ok(template)) => template.render(turns),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::f64::consts::LN_2;
 use evaltasks_core::task::{Answer, Measure, Metric, TaskError};
 
 use super::PrimaryMetric;
+use crate::aggregate;
 
 const LOSS: &str = "loss";
 const LOGPROB: &str = "logprob";
@@ -85,7 +86,8 @@ pub(super) fn aggregate(
         samples: sequences,
     };
 
-    let (mean, stderr) = mean_and_stderr(&losses);
+    let mean = aggregate::mean(&losses);
+    let stderr = aggregate::mean_stderr(&losses).filter(|stderr| stderr.is_finite());
     // One implementation for every machine: the last bit of the system's differs.
     let perplexity = libm::exp(mean);
     let perplexity_stderr =
@@ -108,13 +110,4 @@ pub(super) fn aggregate(
     })?;
     metrics[..=position].rotate_right(1);
     Ok(metrics)
-}
-
-/// Mean, and `sd / sqrt(n)` with the sample's standard deviation (n - 1).
-fn mean_and_stderr(values: &[f64]) -> (f64, Option<f64>) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let stderr = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt() / count.sqrt());
-    (mean, stderr.filter(|stderr| stderr.is_finite()))
 }

@@ -15,11 +15,13 @@ use evaltasks_core::host::{Host, Ragged};
 use evaltasks_core::limits::{MAX_ROWS_PER_TASK, MAX_TOKENS_PER_REQUEST};
 use evaltasks_core::packing::{Packing, pack};
 use evaltasks_core::task::{
-    Answer, Ask, Info, Measure, Metric, NativeTask, Operation, Plan, Request, Response, Source,
-    Step, Task, TaskError,
+    Ask, Info, Measure, Metric, NativeTask, Operation, Plan, Request, Response, Source, Step, Task,
+    TaskError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::answers;
 
 mod gate;
 mod gate_rule;
@@ -129,10 +131,7 @@ impl Task for TextLoss {
         responses: &[Response],
     ) -> Result<Step, TaskError> {
         parse(config)?;
-        let mut responses: Vec<&Response> = responses.iter().collect();
-        responses.sort_by_key(|response| response.key);
-        let answers = responses.iter().map(|response| not_failed(&response.answer));
-        let answers: Vec<&Answer> = answers.collect::<Result<_, _>>()?;
+        let answers = answers::in_order(responses)?;
         let measures = match state {
             BATCH => metrics::measure(&answers, host.text_settings().sequence_length)?,
             GATE => gate::measure(&answers)?,
@@ -152,17 +151,6 @@ impl Task for TextLoss {
 
 fn parse(config: &str) -> Result<Config, TaskError> {
     serde_json::from_str(config).map_err(|error| TaskError::Config(error.to_string()))
-}
-
-/// All models are asked the same, so one that leaves a question open has no
-/// score: skipping the row would let it choose what it is measured on.
-fn not_failed(answer: &Answer) -> Result<&Answer, TaskError> {
-    match answer {
-        Answer::Failed(reason) => {
-            Err(TaskError::Disqualified(format!("the model left a request unanswered: {reason}")))
-        }
-        answer => Ok(answer),
-    }
 }
 
 /// All packed sequences, shuffled.

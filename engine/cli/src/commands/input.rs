@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use evaltasks_core::competition::{
-    KnownTask, Score, Submission, Subnet, check, check_scores, check_submissions,
+    Known, KnownTask, Score, Submission, Subnet, check_scores, check_submissions, check_with,
 };
 use evaltasks_core::document::{Checked, Problem, Severity, Source};
 
 use super::plugins::Tasks;
 use crate::document::read_document;
+use crate::round::reason;
 
 /// A document with errors, which have been shown.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,9 @@ pub struct Unusable {
 /// Reads a competition file that names no plugin by id, for its rules alone:
 /// its plugins are not looked at.
 pub fn subnet(path: &Path) -> Result<Subnet> {
-    read(path, |source| check(source, &KnownTask::native()))
+    let tasks = KnownTask::native();
+    let known = Known { read_file: &read_task_file, ..Known::by_id(&tasks) };
+    read(path, |source| check_with(source, &known))
 }
 
 /// Reads a competition file for a round with these tasks.
@@ -50,6 +53,11 @@ pub fn check_file(path: &Path, tasks: &Tasks) -> (String, Vec<Problem>) {
             (text, problems)
         }
     }
+}
+
+/// The text of a task file that a document names.
+pub fn read_task_file(path: &Path) -> Result<String, String> {
+    read_document(path).map_err(|error| reason(&error))
 }
 
 /// Whether a stream of this process shows colours, see <https://no-color.org>.

@@ -21,6 +21,7 @@ use evaltasks_plugin::{
     CallUsage, CompileCache, LoadOptions, PluginError, PluginRuntime, PluginTask,
 };
 
+use super::input::read_task_file;
 use crate::report::visible;
 
 /// Files that one plugin folder may hold.
@@ -95,7 +96,10 @@ impl Tasks {
     pub fn check(&self, source: &Source<'_>) -> Checked<Subnet> {
         let (tasks, ceiling) = (self.known(), Some(self.ceiling));
         let find_plugin = &|plugin: &PluginReference| self.look_at(plugin);
-        check_with(source, &Known { tasks: &tasks, find_plugin, ceiling })
+        check_with(
+            source,
+            &Known { tasks: &tasks, read_file: &read_task_file, find_plugin, ceiling },
+        )
     }
 
     /// Reads a competition file for a round. A plugin that cannot be had is not
@@ -104,7 +108,9 @@ impl Tasks {
         let find_plugin = &|plugin: &PluginReference| {
             Ok(self.plugin(plugin).ok().map(|plugin| KnownTask::from(&plugin.describe())))
         };
-        check_with(source, &Known { tasks: &self.known(), find_plugin, ceiling: None })
+        let tasks = self.known();
+        let read_file = &read_task_file;
+        check_with(source, &Known { tasks: &tasks, read_file, find_plugin, ceiling: None })
     }
 
     /// Every task that `task:` can name.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use evaltasks_core::backend::Tokenizer;
-use evaltasks_core::competition::TaskRules;
+use evaltasks_core::competition::{DatasetRules, TaskRules};
 use evaltasks_core::limits::MAX_ROWS_PER_TASK;
 use evaltasks_core::random::Seed;
 use evaltasks_core::round_host::{RoundHost, RoundInputs};
@@ -27,8 +27,8 @@ pub struct DrawnTask<'a> {
     pub rows_sha256: String,
     /// The implementation.
     pub task: Arc<dyn Task>,
-    rows: Arc<[Row]>,
-    sources: usize,
+    /// Rows of each source of the task's plan.
+    sources: Vec<Arc<[Row]>>,
 }
 
 /// Draws the rows of a task by the round's seed.
@@ -48,22 +48,34 @@ pub fn draw<'a>(
              binds can be read"
         ));
     }
+    let is_fewshot = |source: &Source| source.split == Source::FEWSHOT;
     let rows = match &rules.dataset {
-        None if plan.sources.is_empty() => Vec::new(),
+        None if plan.sources.iter().all(is_fewshot) => Vec::new(),
         None => return Err("find rows: the competition binds no dataset to the task".to_owned()),
-        Some(dataset) => {
-            let opened = open_dataset(dataset).map_err(|error| reason(&error))?;
-            draw_rows(opened.as_ref(), dataset, seed).map_err(|error| reason(&error))?
-        }
+        Some(dataset) => drawn_rows(dataset, seed)?,
     };
-    Ok(DrawnTask {
-        rules,
-        info,
-        rows_sha256: rows_sha256(&rows),
-        task,
-        rows: rows.into(),
-        sources: plan.sources.len(),
-    })
+    let examples = match &rules.fewshot_dataset {
+        None => Vec::new(),
+        Some(_) if !plan.sources.iter().any(is_fewshot) => {
+            let fault = "use the `fewshot_dataset`: the task takes no examples from a dataset";
+            return Err(fault.to_owned());
+        }
+        Some(dataset) => drawn_rows(dataset, seed)?,
+    };
+    // Examples count like rows: they are part of what was asked.
+    let rows_sha256 = match examples.as_slice() {
+        [] => rows_sha256(&rows),
+        examples => rows_sha256(&[rows.as_slice(), examples].concat()),
+    };
+    let (rows, examples): (Arc<[Row]>, Arc<[Row]>) = (rows.into(), examples.into());
+    let bound = |source: &Source| if is_fewshot(source) { &examples } else { &rows };
+    let sources = plan.sources.iter().map(|source| Arc::clone(bound(source))).collect();
+    Ok(DrawnTask { rules, info, rows_sha256, task, sources })
+}
+
+fn drawn_rows(dataset: &DatasetRules, seed: &Seed) -> Result<Vec<Row>, String> {
+    let opened = open_dataset(dataset).map_err(|error| reason(&error))?;
+    draw_rows(opened.as_ref(), dataset, seed).map_err(|error| reason(&error))
 }
 
 /// What building needs to know of the round and the competition.
@@ -92,7 +104,7 @@ impl DrawnTask<'_> {
         let host = RoundHost::new(RoundInputs {
             task: name.clone(),
             seed: inputs.seed.clone(),
-            sources: vec![Arc::clone(&self.rows); self.sources],
+            sources: self.sources.clone(),
             tokenizer: Arc::clone(tokenizer),
             sequence_length: inputs.sequence_length,
             log: Box::new(move |level, message| {

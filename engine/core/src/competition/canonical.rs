@@ -29,7 +29,7 @@ fn canonical_json(competition: &Competition) -> String {
         shorten_location(location);
     }
     for task in &mut rules.tasks {
-        if let Some(dataset) = &mut task.dataset {
+        for dataset in task.dataset.iter_mut().chain(&mut task.fewshot_dataset) {
             shorten_location(&mut dataset.location);
         }
         if let TaskReference::Plugin(plugin) = &mut task.task

@@ -1,6 +1,7 @@
 //! From a competition file to a subnet, or to everything that is wrong.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::file::{CompetitionFile, CompetitionSection, ScheduleSection};
 use super::resolve::{self, Context, SUM_TOLERANCE, short};
@@ -16,21 +17,35 @@ use crate::plugin::PluginLimits;
 /// The subnet's own value.
 const DEFAULT_BLOCK_CADENCE: u64 = 150;
 
+/// Gives the text of a file that a document names, or says why not: after
+/// "failed to ...".
+pub type ReadFile<'a> = dyn Fn(&Path) -> Result<String, String> + 'a;
+
 /// What competition files are checked against.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
     /// Tasks that `task:` may name.
     pub tasks: &'a [KnownTask],
+    /// Reads the task files that a file names.
+    pub read_file: &'a ReadFile<'a>,
     /// Says what the plugins are that a file names.
     pub find_plugin: &'a FindPlugin<'a>,
     /// What the limits of plugins may not be over, if anything.
     pub ceiling: Option<PluginLimits>,
 }
 
-/// Reads a competition file without a look at the plugins that it names.
-/// `tasks` are those that it may name by id.
+impl<'a> Known<'a> {
+    /// Tasks by id alone: nothing that lies elsewhere is looked at.
+    pub fn by_id(tasks: &'a [KnownTask]) -> Known<'a> {
+        let read_file = &|_: &Path| Err("read other files here".to_owned());
+        Known { tasks, read_file, find_plugin: &|_| Ok(None), ceiling: None }
+    }
+}
+
+/// Reads a competition file that names no other, without a look at the plugins
+/// that it names. `tasks` are those that it may name by id.
 pub fn check(source: &Source<'_>, tasks: &[KnownTask]) -> Checked<Subnet> {
-    check_with(source, &Known { tasks, find_plugin: &|_| Ok(None), ceiling: None })
+    check_with(source, &Known::by_id(tasks))
 }
 
 /// Reads a competition file.

@@ -9,7 +9,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, IntoDeserializer, MapAccess, Unexpected, Visitor};
 
 use super::submissions::SubmissionSection;
 use crate::document::{
@@ -266,10 +266,11 @@ pub struct TaskSection {
     /// Name in reports, unique in the competition.
     #[schemars(example = &"fineweb")]
     pub name: Field<Name>,
-    /// A task that is compiled in; `evaltasks tasks` lists them.
+    /// A task that is compiled in, by name (`evaltasks tasks` lists them), or a
+    /// task file of lm-evaluation-harness.
     #[serde(default)]
     #[schemars(example = &"text_loss")]
-    pub task: Field<Name>,
+    pub task: Field<NativeSection>,
     /// A task that is a WebAssembly component.
     #[serde(default)]
     pub plugin: Field<PluginSection>,
@@ -279,6 +280,9 @@ pub struct TaskSection {
     /// Where the rows come from. Default: the task makes its own.
     #[serde(default)]
     pub dataset: Field<DatasetSection>,
+    /// Where the examples before each question come from. Default: `dataset`.
+    #[serde(default)]
+    pub fewshot_dataset: Field<DatasetSection>,
     /// Share of the score; the weights of a competition sum to 1.
     #[schemars(example = 0.3)]
     pub weight: Field<Fraction>,
@@ -288,6 +292,65 @@ pub struct TaskSection {
     /// What happens when its data cannot be had. Default: skip_round.
     #[serde(default)]
     pub on_failure: Field<super::OnFailure>,
+}
+
+/// The name of a task, or where its file is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NativeSection {
+    /// Compiled in.
+    Named(Name),
+    /// Described by a file.
+    Harness(HarnessSection),
+}
+
+impl<'de> Deserialize<'de> for NativeSection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NativeVisitor;
+        impl<'de> Visitor<'de> for NativeVisitor {
+            type Value = NativeSection;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the name of a task or a mapping with the key `harness`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Name::deserialize(text.into_deserializer()).map(NativeSection::Named)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
+                HarnessSection::deserialize(MapAccessDeserializer::new(access))
+                    .map(NativeSection::Harness)
+            }
+        }
+        // As a struct, so that its deserializer knows the key.
+        deserializer.deserialize_struct("Task", &["harness"], NativeVisitor)
+    }
+}
+
+impl JsonSchema for NativeSection {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NativeSection".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<Name>();
+        let harness = generator.subschema_for::<HarnessSection>();
+        schemars::json_schema!({"anyOf": [name, harness]})
+    }
+}
+
+/// A task that a file of lm-evaluation-harness describes.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HarnessSection {
+    /// The file, which may use no Python: a path that begins with `./`, `../`
+    /// or `/`, relative to this file.
+    #[schemars(example = &"./tasks/arc_easy.yaml")]
+    pub harness: Field<PathText>,
 }
 
 /// A WebAssembly component and its digest.

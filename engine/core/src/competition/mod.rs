@@ -8,6 +8,7 @@ mod canonical;
 mod check;
 mod config;
 mod file;
+mod harness;
 mod location;
 mod pins;
 mod plugins;
@@ -17,7 +18,7 @@ mod submissions;
 mod tasks;
 
 pub use canonical::rules_sha256;
-pub use check::{Known, check, check_with, schema};
+pub use check::{Known, ReadFile, check, check_with, schema};
 pub use file::CompetitionFile;
 pub use pins::{PluginPin, plugin_pins, with_digests};
 pub use plugins::{FindPlugin, PluginLocation, PluginPart, PluginProblem, PluginReference};
@@ -190,6 +191,10 @@ pub struct TaskRules {
     pub config: String,
     /// Where the rows come from; tasks that make their own have none.
     pub dataset: Option<DatasetRules>,
+    /// Where the examples before each question come from, where not from the
+    /// same dataset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fewshot_dataset: Option<DatasetRules>,
     /// Share of the score, in [0, 1].
     pub weight: f64,
     /// How its metric becomes comparable.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::config::check_config;
-use super::file::{DatasetSection, NormalizationSection, TaskSection};
+use super::file::{DatasetSection, NativeSection, NormalizationSection, TaskSection};
+use super::harness::{self, HarnessTask};
 use super::resolve::{Context, SUM_TOLERANCE, short};
 use super::{
     ConfigRule, DatasetRules, Location, Normalization, OnFailure, TaskReference, TaskRules,
@@ -21,7 +22,7 @@ const ALL_BUT_DEFAULT: &str = "all_but_default";
 const DEFAULT_CONFIG: &str = "default";
 const DEFAULT_SPLIT: &str = "train";
 /// What the reference validator asks the dataset rows API for at once.
-const DEFAULT_ROWS_PER_PAGE: u32 = 50;
+pub(super) const DEFAULT_ROWS_PER_PAGE: u32 = 50;
 
 /// A task that competition files may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,9 +106,19 @@ fn task(
     let Given { value: section, place } = given;
     let name =
         context.problems.required(&section.name, "name", *place).map(|name| name.value.0.clone());
-    let task = reference(context, section, *place);
-    let config = section.config.optional(|given| Some(Value::from(given.value.0.clone())));
-    let config = config.map(|config| config.unwrap_or_else(|| Value::Object(Default::default())));
+    let own_config = section.config.optional(|given| Some(given.value.0.clone()));
+    let own_config = own_config.map(Option::unwrap_or_default);
+    let bound = !section.dataset.is_absent();
+    let reference = reference(context, section, *place, own_config.as_ref(), bound);
+    let (task, described) = reference.unzip();
+    let HarnessTask {
+        config: described,
+        dataset: described_dataset,
+        fewshot_dataset: described_fewshot,
+        ..
+    } = described.flatten().unwrap_or_default();
+    let config =
+        own_config.map(|own| Value::from(if described.is_empty() { own } else { described }));
     let known = match &task {
         Some(TaskReference::Native(id)) => {
             context.known.tasks.iter().find(|known| known.id == *id).cloned()
@@ -119,7 +130,8 @@ fn task(
         let at = section.config.given().map_or(*place, |given| given.place);
         check_config(context, &known, config, at, any_tokenizer);
     }
-    let dataset = section.dataset.optional(|given| dataset(context, given));
+    let [dataset, fewshot_dataset] = [&section.dataset, &section.fewshot_dataset]
+        .map(|field| field.optional(|given| dataset(context, given)));
     let weight =
         context.problems.required(&section.weight, "weight", *place).map(|w| w.value.get());
     let normalization = section.normalization.optional(|given| normalization(context, given));
@@ -128,14 +140,22 @@ fn task(
         name: name?,
         task: task?,
         config: config?.to_string(),
-        dataset: dataset?,
+        dataset: dataset?.or(described_dataset),
+        fewshot_dataset: fewshot_dataset?.or(described_fewshot),
         weight: weight?,
         normalization: normalization?.unwrap_or(Normalization::None),
         on_failure: on_failure?,
     })
 }
 
-fn reference(context: &Context<'_>, section: &TaskSection, at: Place) -> Option<TaskReference> {
+/// The implementation, and what a task file says of its configuration.
+fn reference(
+    context: &Context<'_>,
+    section: &TaskSection,
+    at: Place,
+    config: Option<&Map<String, Value>>,
+    bound: bool,
+) -> Option<(TaskReference, Option<HarnessTask>)> {
     let problems = context.problems;
     let hint = || Some("`task` names one that is compiled in, `plugin` a component".to_owned());
     match (&section.task, &section.plugin) {
@@ -148,17 +168,26 @@ fn reference(context: &Context<'_>, section: &TaskSection, at: Place) -> Option<
             None
         }
         (Field::Absent, plugin) => {
-            plugins::reference(context, plugin.given()?).map(TaskReference::Plugin)
+            let plugin = plugins::reference(context, plugin.given()?)?;
+            Some((TaskReference::Plugin(plugin), None))
         }
         (task, _) => {
-            let Given { value: id, place } = task.given()?;
-            if !context.known.tasks.iter().any(|known| known.id == id.0) {
+            let Given { value: task, place } = task.given()?;
+            let (id, described) = match task {
+                NativeSection::Named(id) => (id.0.clone(), None),
+                NativeSection::Harness(section) => {
+                    let given = Given { value: section.clone(), place: *place };
+                    let described = harness::resolve(context, &given, config?, bound)?;
+                    (described.id.clone(), Some(described))
+                }
+            };
+            if !context.known.tasks.iter().any(|known| known.id == id) {
                 let hint =
-                    did_you_mean(&id.0, context.known.tasks.iter().map(|known| known.id.as_str()));
-                problems.error(place.value, format!("unknown task {}", quote(&id.0)), hint);
+                    did_you_mean(&id, context.known.tasks.iter().map(|known| known.id.as_str()));
+                problems.error(place.value, format!("unknown task {}", quote(&id)), hint);
                 return None;
             }
-            Some(TaskReference::Native(id.0.clone()))
+            Some((TaskReference::Native(id), described))
         }
     }
 }

@@ -22,7 +22,7 @@ pub use text::{Name, PathText, Sha256, Text};
 pub use units::{Bytes, ParameterCount, Seconds};
 
 pub(crate) use problem::{Problems, did_you_mean, quote, shown};
-pub(crate) use tree::Node;
+pub(crate) use tree::{Content, Node, parse as tree};
 
 use std::path::Path;
 use std::rc::Rc;
@@ -75,7 +75,8 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, problems: &Problems) -> Read
         );
         return Read { value: Field::Invalid, tree: None };
     }
-    let Some(tree) = tree::parse(text, problems) else {
+    let tag = |tag: &str| format!("the tag {} has no meaning here", quote(tag));
+    let Some(tree) = tree::parse(text, problems, tag) else {
         return Read { value: Field::Invalid, tree: None };
     };
     let value = deserialize::root(&tree, problems);

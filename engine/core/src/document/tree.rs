@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle};
+use serde_json::Value;
 
 use super::field::Place;
 use super::problem::{Problems, Span, did_you_mean, quote};
+use super::scalar::Scalar;
 use crate::limits::{DOCUMENT_NODE_BYTES, MAX_DOCUMENT_DEPTH, MAX_DOCUMENT_EXPANDED_BYTES};
 
 /// One value of a document.
@@ -60,6 +62,26 @@ impl Node {
             }),
         }
         Node { span, content, bytes, depth: depth + 1 }
+    }
+
+    /// The value as JSON; what JSON has no number for is null.
+    pub fn json(&self) -> Value {
+        match &self.content {
+            Content::Scalar { text, plain: false } => text.as_str().into(),
+            Content::Scalar { text, plain: true } => match Scalar::plain(text) {
+                Scalar::Null => Value::Null,
+                Scalar::Bool(value) => value.into(),
+                Scalar::Unsigned(value) => value.into(),
+                Scalar::Signed(value) => value.into(),
+                Scalar::Float(value) => value.into(),
+                Scalar::Text(text) => text.into(),
+            },
+            Content::Sequence(items) => items.iter().map(|item| item.json()).collect(),
+            Content::Mapping(entries) => {
+                entries.iter().map(|entry| (entry.key().to_owned(), entry.value.json())).collect()
+            }
+            Content::Broken => Value::Null,
+        }
     }
 
     /// The mapping that stands at a span.
@@ -116,9 +138,14 @@ impl Entry {
 ///
 /// Reports broken syntax, documents that are empty, too deep or too large once
 /// aliases are replaced, and more than one document in the text: these end the
-/// reading. Also reports duplicate keys, keys that are not text, tags, and
+/// reading. Also reports duplicate keys, keys that are not text, tags (as
+/// `tag_problem` words it), and
 /// aliases without an anchor: these leave the rest readable.
-pub(crate) fn parse(text: &str, problems: &Problems) -> Option<Rc<Node>> {
+pub(crate) fn parse(
+    text: &str,
+    problems: &Problems,
+    tag_problem: impl Fn(&str) -> String,
+) -> Option<Rc<Node>> {
     let mut options = Options::default();
     options.emit_anchor_events = true;
     options.emit_unresolved_aliases = true;
@@ -135,8 +162,7 @@ pub(crate) fn parse(text: &str, problems: &Problems) -> Option<Rc<Node>> {
         };
         if let Some(tag) = event.tag() {
             let at = byte_span(&span.tag_span().unwrap_or(span));
-            let message = format!("the tag {} has no meaning here", quote(&tag.original()));
-            problems.error(at, message, Some("remove it".to_owned()));
+            problems.error(at, tag_problem(&tag.original()), Some("remove it".to_owned()));
         }
         if builder.take(event, byte_span(&span)).is_err() || problems.is_full() {
             return None;

@@ -6,7 +6,8 @@
 
 use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::limits;
-use evaltasks_core::task::{Loglikelihood, Part, Prompt};
+use evaltasks_core::task::{Loglikelihood, Message, Part, Prompt};
+use evaltasks_core::template::python::is_space;
 
 /// A run of tokens whose last ones are scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,8 +140,9 @@ impl Encoder<'_> {
     fn prompt(&self, prompt: &Prompt) -> Result<Context, String> {
         let parts = match prompt {
             Prompt::Raw(parts) => parts,
-            Prompt::Chat(_) => {
-                return Err("chat prompts need a chat template, which is not available".to_owned());
+            Prompt::Chat(messages) => {
+                let turns: Vec<_> = messages.iter().map(turn).collect::<Result<_, _>>()?;
+                return self.tokenizer.chat(&turns).map(Context::Text);
             }
         };
         if parts.iter().all(|part| matches!(part, Part::Text(_))) {
@@ -210,7 +212,7 @@ impl Encoder<'_> {
             }
             return Ok((vec![prefix], targets));
         }
-        let kept = context.trim_end_matches(is_python_space);
+        let kept = context.trim_end_matches(is_space);
         let whole = format!("{kept}{}{continuation}", &context[kept.len()..]);
         let context = self.encode_whole(kept)?;
         let whole = self.encode_whole(&whole)?;
@@ -270,13 +272,16 @@ impl Encoder<'_> {
     }
 }
 
+/// Who says what.
+fn turn(message: &Message) -> Result<(String, String), String> {
+    let text = |part: &Part| match part {
+        Part::Text(text) => Ok(text.clone()),
+        Part::Tokens(_) | Part::Blob(_) => Err("a turn of a conversation must be text".to_owned()),
+    };
+    Ok((message.role.clone(), message.parts.iter().map(text).collect::<Result<_, _>>()?))
+}
+
 enum Context {
     Text(String),
     Tokens(Vec<u32>),
-}
-
-/// What `str.isspace` of Python accepts: Unicode's white space and the four
-/// separators of ASCII.
-fn is_python_space(character: char) -> bool {
-    character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }

@@ -34,6 +34,7 @@ const SWITCHED_OFF: [(&str, bool); 2] = [
     ("tokenizer.ggml.remove_extra_whitespaces", false),
     ("tokenizer.ggml.escape_whitespaces", true),
 ];
+const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 const CHARACTER_MAP: &str = "tokenizer.ggml.precompiled_charsmap";
 
 /// Contractions, words, numbers, symbols, spaces; `{}` is the rule of numbers.
@@ -133,8 +134,12 @@ impl<'m, 'a> Vocabulary<'m, 'a> {
             "decoder": decoder,
             "model": model,
         });
-        let settings =
-            json!({"bos_token": self.special(BEGINNING)?, "eos_token": self.special(END)?});
+        let chat_template = self.metadata.get(CHAT_TEMPLATE).and_then(Meta::text);
+        let settings = json!({
+            "bos_token": self.special(BEGINNING)?,
+            "eos_token": self.special(END)?,
+            "chat_template": chat_template,
+        });
         Ok(Documents { tokenizer, settings })
     }
 
