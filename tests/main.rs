@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod cache;
 mod check;
 mod compare;
 mod demo;
@@ -14,3 +15,4 @@ mod run;
 mod support;
 mod tasks;
 mod text_tasks;
+mod verify;

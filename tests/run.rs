@@ -198,7 +198,7 @@ fn ctrl_c_ends_the_round() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let mut program = Command::new(env!("CARGO_BIN_EXE_evaltasks"))
-        .args(["run", "competitions/demo.yaml", "--out"])
+        .args(["run", "competitions/demo.yaml", "--no-cache", "--out"])
         .arg(&out)
         .current_dir(root())
         .stdout(Stdio::piped())

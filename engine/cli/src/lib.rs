@@ -3,8 +3,10 @@
 pub mod commands;
 mod comparison;
 pub mod document;
+pub mod journal;
 pub mod report;
 pub mod round;
+pub mod verify;
 
 // Crates of native tasks. Whatever is linked here is known by its name.
 use evaltasks_tasks as _;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use evaltasks::commands::{self, Outcome, check, compare, inspect, loss, plugin, rank, run, tasks};
+use evaltasks::commands::{
+    self, Outcome, cache, check, compare, inspect, loss, plugin, rank, run, tasks, verify,
+};
 
 /// Ranks machine-learning models: a competition file and a handful of models
 /// go in, a leaderboard with weights comes out.
@@ -18,7 +20,8 @@ struct Program {
 const AFTER_HELP: &str = "\
 Exit codes:
   0    done, and nothing is wrong
-  1    something is wrong: with a file, with a model, or a round without verdict
+  1    something is wrong: with a file, with a model, with a result, or a round
+       without verdict
   2    the command line is wrong
   130  ended by Ctrl-C
 
@@ -31,6 +34,8 @@ Examples:
 enum Command {
     /// Evaluate and rank models by the rules of a competition file
     Run(run::Arguments),
+    /// Compute results again, or a sample of them, and say what differs
+    Verify(verify::Arguments),
     /// Say everything that is wrong with competition files
     Check(check::Arguments),
     /// Print the log-probability of every token of a text under a model
@@ -43,6 +48,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// List the tasks that competitions can name, and their configuration
     Tasks(tasks::Arguments),
+    /// Show the cache of answers, or make room in it
+    Cache(cache::Arguments),
     /// Write, build, check, test and pin task plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -66,12 +73,14 @@ fn main() -> ExitCode {
 fn execute(command: &Command) -> Result<Outcome> {
     match command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Loss(arguments) => loss::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),
+        Command::Cache(arguments) => cache::run(arguments),
         Command::Plugin(command) => plugin::run(command),
         Command::Schema => commands::print(&evaltasks_core::competition::schema()),
     }

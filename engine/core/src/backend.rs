@@ -17,6 +17,12 @@ pub trait Backend: Send + Sync {
     /// compute other bits.
     fn version(&self) -> String;
 
+    /// What the bits of an answer depend on beside the model and the request:
+    /// answers are recorded under it, and found only under the same one.
+    fn answers_version(&self) -> String {
+        self.version()
+    }
+
     /// Reads headers only, of a directory or a GGUF file: nothing the size of
     /// the model is allocated.
     fn inspect(&self, directory: &Path) -> Result<Checkpoint, BackendError>;
@@ -50,12 +56,43 @@ pub trait Model: Send {
         operations: &[&Operation],
         control: &RunControl,
     ) -> Result<Vec<Answer>, BackendError>;
+
+    /// How much is best given to one run, when answers are recorded between
+    /// runs.
+    fn batch_size(&self) -> BatchSize {
+        BatchSize::USUAL
+    }
+}
+
+/// When a batch of operations is large enough. How operations are cut into
+/// batches changes no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSize {
+    /// Tokens that it takes, about.
+    pub tokens: u64,
+    /// Texts that are generated together: a batch ends with as many, or a
+    /// multiple, where another text to be generated follows.
+    pub generations: usize,
+}
+
+impl BatchSize {
+    /// For a model of which nothing is known.
+    pub const USUAL: BatchSize = BatchSize { tokens: 1 << 16, generations: 1 };
+    /// Everything at once, for a model that takes long to begin.
+    pub const WHOLE: BatchSize = BatchSize { tokens: u64::MAX, generations: 1 };
 }
 
 /// Turns texts into token ids and back.
 pub trait Tokenizer: Send + Sync {
     /// SHA-256 of the tokenizer's file, in hexadecimal.
     fn digest(&self) -> &str;
+    /// Names everything that ids and texts of this tokenizer depend on, beside
+    /// its file: the special tokens and the chat template. Two tokenizers of
+    /// one fingerprint do the same in every call.
+    fn fingerprint(&self) -> String {
+        let (beginning, end) = (self.beginning_of_sequence(), self.end_of_sequence());
+        format!("{} {beginning:?} {end:?}", self.digest())
+    }
     /// Number of ids, added tokens included.
     fn vocabulary_size(&self) -> u32;
     /// See [`crate::host::Host::encode`].
@@ -103,6 +140,13 @@ impl RunControl {
     pub fn with_time_limit(mut self, limit: Duration) -> Self {
         self.deadline = Some((Instant::now() + limit, limit));
         self
+    }
+
+    /// Takes time that was spent before off what is left.
+    pub fn spend(&mut self, spent: Duration) {
+        if let Some((at, _)) = &mut self.deadline {
+            *at = at.checked_sub(spent).unwrap_or_else(Instant::now);
+        }
     }
 
     /// Shares a flag that ends the run when it turns true.

@@ -79,6 +79,8 @@ pub struct TaskResult {
     pub task: String,
     /// Version of the task.
     pub version: String,
+    /// SHA-256 of the plugin that it is, if it is one.
+    pub plugin_sha256: Option<String>,
     /// Share of the score, in [0, 1].
     pub weight: f64,
     /// Name of the metric that becomes the loss.
@@ -105,6 +107,8 @@ pub struct SubmissionResult {
     pub name: String,
     /// Block of the commitment.
     pub block: u64,
+    /// Place within the block.
+    pub extrinsic_index: u32,
     /// Where the model was.
     pub path: String,
     /// SHA-256 over the names and contents of the model's files.
@@ -180,6 +184,8 @@ pub struct TaskScore {
     pub rows: u32,
     /// Rows that were skipped.
     pub skipped: u32,
+    /// Tokens that were scored or generated.
+    pub tokens: u64,
     /// Why there is no loss.
     pub failure: Option<String>,
 }
@@ -255,6 +261,8 @@ pub struct RunTiming {
     pub total_seconds: f64,
     /// In the order in which they ended.
     pub steps: Vec<StepTiming>,
+    /// What each model did for each task.
+    pub tasks: Vec<TaskTiming>,
     /// What each plugin took, in the order in which they were loaded.
     pub plugins: Vec<PluginTiming>,
 }
@@ -283,4 +291,26 @@ pub struct StepTiming {
     pub step: String,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// What one model did for one task. The requests of all tasks are computed
+/// together, so their time is shared out by tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskTiming {
+    /// Key of the competition.
+    pub competition: String,
+    /// Whose model.
+    pub uid: u16,
+    /// Name of the task.
+    pub task: String,
+    /// The time of each batch of requests, times the part of its tokens that
+    /// was this task's.
+    pub seconds: f64,
+    /// Tokens that went through the model; of a text that ended early, as many
+    /// as it could have had.
+    pub computed_tokens: u64,
+    /// Answers that the model computed.
+    pub computed_answers: u64,
+    /// Answers that were in the cache.
+    pub cached_answers: u64,
 }

@@ -19,6 +19,13 @@ pub trait Task: Send + Sync {
     /// What the task is, before any configuration.
     fn describe(&self) -> Info;
 
+    /// SHA-256 of the file that the task is, in hexadecimal; none for a task
+    /// that is compiled in. The engine's, not the task's own, so that it can be
+    /// trusted.
+    fn file_sha256(&self) -> Option<&str> {
+        None
+    }
+
     /// Which datasets the task reads under this configuration (JSON).
     fn prepare(&self, config: &str) -> Result<Plan, TaskError>;
 
@@ -67,6 +74,9 @@ pub trait Task: Send + Sync {
 impl<T: Task + ?Sized> Task for &T {
     fn describe(&self) -> Info {
         (**self).describe()
+    }
+    fn file_sha256(&self) -> Option<&str> {
+        (**self).file_sha256()
     }
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
         (**self).prepare(config)
@@ -280,6 +290,25 @@ impl Operation {
         });
         blobs.collect()
     }
+
+    /// [`Self::blobs`], to be changed.
+    pub fn blobs_mut(&mut self) -> Vec<&mut Blob> {
+        let parts: Vec<&mut Part> = match self {
+            Operation::Loglikelihood(asked) => {
+                asked.context.parts_mut().into_iter().chain(&mut asked.continuations).collect()
+            }
+            Operation::LoglikelihoodRolling(part) => vec![part],
+            Operation::GenerateUntil(asked) => asked.prompt.parts_mut(),
+            Operation::TokenLoss(_) => Vec::new(),
+            Operation::Classify(asked) => return vec![&mut asked.input],
+            Operation::Custom(asked) => return asked.blobs.iter_mut().collect(),
+        };
+        let blobs = parts.into_iter().filter_map(|part| match part {
+            Part::Blob(blob) => Some(blob),
+            Part::Text(_) | Part::Tokens(_) => None,
+        });
+        blobs.collect()
+    }
 }
 
 fn add(left: (usize, usize), right: (usize, usize)) -> (usize, usize) {
@@ -344,6 +373,13 @@ impl Prompt {
         match self {
             Prompt::Raw(parts) => Box::new(parts.iter()),
             Prompt::Chat(messages) => Box::new(messages.iter().flat_map(|one| &one.parts)),
+        }
+    }
+
+    fn parts_mut(&mut self) -> Vec<&mut Part> {
+        match self {
+            Prompt::Raw(parts) => parts.iter_mut().collect(),
+            Prompt::Chat(messages) => messages.iter_mut().flat_map(|one| &mut one.parts).collect(),
         }
     }
 

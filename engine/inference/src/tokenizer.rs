@@ -30,6 +30,7 @@ const MAX_VOCABULARY: u32 = 4_194_304;
 pub struct HuggingFaceTokenizer {
     inner: tokenizers::Tokenizer,
     digest: String,
+    fingerprint: String,
     vocabulary_size: u32,
     beginning_of_sequence: Option<u32>,
     end_of_sequence: Option<u32>,
@@ -115,10 +116,14 @@ impl HuggingFaceTokenizer {
         let byte_counts = byte_counts(&inner, largest);
         let chat = chat::in_settings(settings);
         let chat = chat.map(|source| ChatTemplate::parse(source, settings));
+        let digest = hex::encode(Sha256::digest(bytes));
+        // Keys are sorted, so that it is the same however the file is laid out.
+        let settings = Sha256::digest(settings.to_string());
         Ok(Self {
             chat,
             inner,
-            digest: hex::encode(Sha256::digest(bytes)),
+            fingerprint: format!("{digest} {}", hex::encode(settings)),
+            digest,
             vocabulary_size: largest + 1,
             beginning_of_sequence,
             end_of_sequence,
@@ -130,6 +135,10 @@ impl HuggingFaceTokenizer {
 impl Tokenizer for HuggingFaceTokenizer {
     fn digest(&self) -> &str {
         &self.digest
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
     }
 
     fn vocabulary_size(&self) -> u32 {

@@ -130,6 +130,10 @@ impl Task for PluginTask {
         self.info.clone()
     }
 
+    fn file_sha256(&self) -> Option<&str> {
+        Some(&self.facts.sha256)
+    }
+
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
         let config = config.to_owned();
         let plan = self.run("prepare", None, None, move |session| {

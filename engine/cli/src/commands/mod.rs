@@ -1,6 +1,7 @@
 //! The commands of the program: each reads its arguments, calls the engine,
 //! and prints.
 
+pub mod cache;
 pub mod check;
 pub mod compare;
 mod engine;
@@ -13,8 +14,10 @@ mod progress;
 pub mod rank;
 pub mod run;
 pub mod tasks;
+pub mod verify;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -33,6 +36,13 @@ pub enum Outcome {
     Wrong,
     /// The operator ended it.
     Interrupted,
+}
+
+/// The folder of this program in the user's cache, if the user has one.
+fn user_cache() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
+    cache.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks"))
 }
 
 /// Prints to standard output; a reader that left is no error.

@@ -22,6 +22,7 @@ use evaltasks_plugin::{
 };
 
 use super::input::read_task_file;
+use super::user_cache;
 use crate::report::visible;
 
 /// Files that one plugin folder may hold.
@@ -235,14 +236,8 @@ pub fn fetch(url: &str, sha256: Option<&str>) -> Result<Download> {
 
 /// Folder of downloaded plugins.
 fn downloads() -> Result<PathBuf> {
-    let cache = user_cache().map(|cache| cache.join("evaltasks/downloads"));
+    let cache = user_cache().map(|cache| cache.join("downloads"));
     cache.context("find a place for downloads: set XDG_CACHE_HOME or HOME to an absolute path")
-}
-
-fn user_cache() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-    cache.filter(|path| path.is_absolute())
 }
 
 /// An error with its causes, on one line.
@@ -259,9 +254,7 @@ pub fn runtime(directory: Option<&Path>) -> Result<PluginRuntime> {
             Some(cache.with_context(|| format!("keep code in {}", directory.display()))?)
         }
         // Without a cache everything works, only later.
-        None => {
-            user_cache().and_then(|cache| CompileCache::open(&cache.join("evaltasks/plugins")).ok())
-        }
+        None => user_cache().and_then(|cache| CompileCache::open(&cache.join("plugins")).ok()),
     };
     Ok(PluginRuntime::new(cache)?)
 }

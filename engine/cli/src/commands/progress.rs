@@ -109,6 +109,10 @@ impl Observer for Console {
                     visible(&outcome(evaluation))
                 ));
             }
+            // Not progress, so also when none is shown.
+            Event::Warning { message } => {
+                self.bars.suspend(|| eprintln!("warning: {}", visible(message)));
+            }
             Event::Log { task, level, message } if *level <= MAX_LOG_LEVEL => {
                 self.line(&format!("  task {}: {}", visible(task), visible(message)));
             }

@@ -1,6 +1,7 @@
 //! `evaltasks run`.
 
 use std::convert::Infallible;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use evaltasks_core::results::RunResult;
 use evaltasks_core::source::ModelReference;
 use evaltasks_hub::LocalModels;
 
+use super::cache::CacheArguments;
 use super::engine::{EngineArguments, open_tokenizer};
 use super::plugins::{PluginArguments, Tasks};
 use super::progress::Console;
 use super::{EXIT_INTERRUPTED, Outcome, input, print};
-use crate::report::{Terminal, render_table, write_results};
-use crate::round::{self, Engine, Observer, Plan, Round, RoundError, default_block};
+use crate::report::{Terminal, render_table, render_timing, write_results};
+use crate::round::{self, AnswerJournal, Engine, Observer, Plan, Round, RoundError, default_block};
 
 /// Digits of the seed in the name of a round's directory.
 const SEED_DIGITS: usize = 16;
@@ -31,7 +33,8 @@ const SEED_DIGITS: usize = 16;
 Prints the leaderboard and writes results.json, samples_<task>.jsonl,
 timing.json and report.html to a directory of its own below DIR, named after
 FILE, the block and the seed. The same inputs write the same bytes, but for
-timing.json.
+timing.json. A run that was ended goes on where it was when it is started again,
+by the answers in the cache.
 
 Plugins with an address are downloaded once and kept by their digest in
 evaltasks/downloads in the user's cache.
@@ -73,6 +76,8 @@ pub struct Arguments {
     engine: EngineArguments,
     #[command(flatten)]
     plugins: PluginArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// Show no progress
     #[arg(long, short)]
     quiet: bool,
@@ -101,6 +106,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let directory = arguments.out.join(round_name(&arguments.file, &plan));
     let samples = round.samples().map(Ok::<_, Infallible>);
     write_results(&directory, &round.result, &round.timing, samples)?;
+    if !arguments.quiet {
+        eprint!("{}", render_timing(&round.timing));
+    }
     if arguments.json {
         let path = directory.join("results.json");
         let written = std::fs::read_to_string(&path);
@@ -149,12 +157,15 @@ fn named_directory(argument: &str) -> Result<(String, PathBuf), String> {
 /// The round; none when the operator ended it.
 fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<Round>> {
     let backend = arguments.engine.backend()?;
+    let journal = arguments.cache.open();
     let console = Arc::new(Console::new(arguments.quiet));
     let engine = Engine {
         backend: &backend,
         models: &LocalModels,
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
+        journal: journal.as_ref().map(|journal| AnswerJournal::new(journal)),
+        commit_tokens: arguments.cache.commit_tokens.map(NonZeroU64::get),
         observer: Arc::clone(&console) as Arc<dyn Observer>,
         cancelled: cancelled_by_interrupt()?,
     };
@@ -167,7 +178,7 @@ fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<
 }
 
 /// A flag that the first Ctrl-C sets; the second ends the process.
-fn cancelled_by_interrupt() -> Result<Arc<AtomicBool>> {
+pub fn cancelled_by_interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&flag);
     let handler = move || {

@@ -63,6 +63,11 @@ where
     write_json(&directory.join("results.json"), &ResultsFile::new(result))
 }
 
+/// The content of `results.json`, to be written or compared.
+pub fn results_document(result: &RunResult) -> impl Serialize {
+    ResultsFile::new(result)
+}
+
 /// The content of `results.json`.
 #[derive(Serialize)]
 struct ResultsFile<'a> {
@@ -367,6 +372,7 @@ mod tests {
             started_at: "2026-01-02T03:04:05Z".to_owned(),
             total_seconds: 1.5,
             steps: vec![],
+            tasks: vec![],
             plugins: vec![],
         }
     }

@@ -19,15 +19,17 @@ mod read;
 mod sample;
 mod table;
 mod text;
+mod timing;
 
 pub(crate) use text::visible;
 
 pub use comparison::render_comparison;
-pub use files::write_results;
+pub use files::{results_document, write_results};
 pub use html::render_html;
 pub use paper::Terminal;
-pub use read::{read_result, read_samples};
+pub use read::{SampleLines, read_result, read_result_text, read_samples};
 pub use table::render_table;
+pub use timing::render_timing;
 
 /// Whom a line of a chart or a matrix is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

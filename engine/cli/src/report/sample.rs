@@ -284,6 +284,7 @@ fn competition(
                 hotkey: format!("5F{:046}", entry.uid),
                 name: entry.name.to_owned(),
                 block: entry.block,
+                extrinsic_index: 0,
                 path: format!("models/{}", entry.name),
                 model_sha256: has_score.then(|| format!("{:064x}", entry.block)),
                 parameters: Some(3_212_749_824),
@@ -325,6 +326,7 @@ fn task(&(name, weight): &(&str, f64)) -> TaskResult {
         name: name.to_owned(),
         task: "text_loss".to_owned(),
         version: "1.0.0".to_owned(),
+        plugin_sha256: None,
         weight,
         metric: "loss".to_owned(),
         rows: 50,
@@ -354,6 +356,7 @@ fn task_score((&(loss, stderr), &(name, _)): (&(f64, f64), &(&str, f64))) -> Tas
         ],
         rows: 50,
         skipped: 0,
+        tokens: 4096,
         failure: None,
     }
 }

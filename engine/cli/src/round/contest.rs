@@ -106,7 +106,10 @@ pub fn run(
 }
 
 /// The competition's tokenizer; none when each model is read with its own.
-fn open_tokenizer(
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_tokenizer(
     engine: &Engine,
     competition: &Competition,
 ) -> Result<Option<Arc<dyn Tokenizer>>, RoundError> {
@@ -162,6 +165,7 @@ fn task_results(
         let ready = built.as_ref().ok().and_then(Option::as_ref);
         TaskResult {
             version: drawn.map_or_else(String::new, |drawn| drawn.info.version.clone()),
+            plugin_sha256: drawn.and_then(|drawn| drawn.task.file_sha256().map(str::to_owned)),
             weight: if built.is_ok() { rules.weight / total } else { 0.0 },
             rows: ready.map_or(0, |ready| ready.rows.len().try_into().unwrap_or(u32::MAX)),
             rows_sha256: drawn.map_or_else(String::new, |drawn| drawn.rows_sha256.clone()),

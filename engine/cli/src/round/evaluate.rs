@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evaltasks_core::backend::{BackendError, RunControl, Tokenizer};
 use evaltasks_core::competition::{Competition, OnTimeout, Submission};
 use evaltasks_core::model::{Checkpoint, ModelConstraints, Violation};
+use evaltasks_core::state::Reading;
 use evaltasks_hub::digest_model;
 
+use super::answers::{Answers, Setting};
 use super::guard::guard_backend;
 use super::meter::TaskMeter;
 use super::prepare::{BuildInputs, DrawnTask};
@@ -154,12 +156,13 @@ fn answers(
     }
     let digest = stopwatch.time(Some(uid), "digest", || digest_model(&directory));
     let digest = digest.map_err(|error| failed(reason(&error)))?;
-    evaluation.model_sha256 = Some(digest.model_sha256);
+    evaluation.model_sha256 = Some(digest.model_sha256.clone());
     evaluation.tensors_sha256 = digest.tensors_sha256;
     if let Some(of) = original(evaluation, earlier) {
         return Err(Stop::Ended(Outcome::Copy { of }));
     }
-    let admitted = Admitted { uid, checkpoint, constraints, tokenizer };
+    let model_sha256 = digest.model_sha256;
+    let admitted = Admitted { uid, model_sha256, checkpoint, constraints, tokenizer };
     match &contest.questions {
         Questions::Shared(_, tasks) => contest.attempts(&admitted, tasks, stopwatch),
         Questions::PerModel(drawn, inputs) => {
@@ -172,6 +175,7 @@ fn answers(
 /// A model that meets the constraints.
 struct Admitted {
     uid: u16,
+    model_sha256: String,
     checkpoint: Checkpoint,
     constraints: ModelConstraints,
     tokenizer: Arc<dyn Tokenizer>,
@@ -212,7 +216,9 @@ impl Contest<'_> {
         }
     }
 
-    /// Loads and asks the model, again when that may help.
+    /// Asks the model, again when that may help. Who ran out of time begins
+    /// anew, as if nothing of the attempt were known: what was slow then must
+    /// not count again.
     fn attempts(
         &self,
         admitted: &Admitted,
@@ -221,8 +227,9 @@ impl Contest<'_> {
     ) -> Result<Vec<TaskAnswers>, Stop> {
         let rules = &self.competition.evaluation;
         let mut retries_left = rules.max_retries;
+        let mut recall = true;
         loop {
-            let fault = match self.attempt(admitted, tasks, stopwatch) {
+            let fault = match self.attempt(admitted, tasks, recall, stopwatch) {
                 Ok(answers) => return Ok(answers),
                 Err(fault) => fault,
             };
@@ -230,6 +237,7 @@ impl Contest<'_> {
                 return Err(fault.into());
             }
             retries_left -= 1;
+            recall &= !matches!(fault, ModelFault::Backend(BackendError::TimeLimit { .. }));
         }
     }
 
@@ -237,6 +245,7 @@ impl Contest<'_> {
         &self,
         admitted: &Admitted,
         tasks: &[ReadyTask],
+        recall: bool,
         stopwatch: &mut Stopwatch,
     ) -> Result<Vec<TaskAnswers>, ModelFault> {
         let Contest { engine, competition, .. } = *self;
@@ -245,15 +254,26 @@ impl Contest<'_> {
             let limit = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_TIME_LIMIT);
             control = control.with_time_limit(limit.min(LONGEST_TIME_LIMIT));
         }
-        let Admitted { uid, checkpoint, constraints, tokenizer } = admitted;
-        let mut model = stopwatch.time(Some(*uid), "load", || {
-            guard_backend(|| {
-                engine.backend.load(checkpoint, constraints, Arc::clone(tokenizer), &control)
-            })
-        })?;
+        let Admitted { uid, model_sha256, checkpoint, constraints, tokenizer } = admitted;
+        let load = |control: &RunControl| {
+            engine.backend.load(checkpoint, constraints, Arc::clone(tokenizer), control)
+        };
         let names = tasks.iter().map(|task| task.name);
         let meter = TaskMeter::new(Arc::clone(&engine.observer), names);
-        stopwatch.time(Some(*uid), "run", || question(model.as_mut(), tasks, &control, &meter))
+        let reading = Reading::new(tokenizer.as_ref(), constraints.sequence_length);
+        let meter_too = Arc::clone(&meter);
+        let setting = Setting { engine, model_sha256, reading, control, meter: meter_too, recall };
+        let mut model = Answers::new(setting, &load);
+        let start = Instant::now();
+        let answers = question(&mut model, tasks);
+        let loading = model.loading();
+        if let Some(loading) = loading {
+            stopwatch.record(Some(*uid), "load", loading);
+        }
+        let running = start.elapsed().saturating_sub(loading.unwrap_or_default());
+        stopwatch.record(Some(*uid), "run", running);
+        stopwatch.record_tasks(*uid, meter.work());
+        answers
     }
 }
 

@@ -75,11 +75,19 @@ impl FakeModel {
 pub struct FakeBackend {
     /// How often a model was loaded.
     pub loads: AtomicU32,
+    /// How many operations were answered.
+    pub computed: Arc<AtomicU32>,
+    /// Part of the version that answers are recorded under.
+    pub revision: u32,
 }
 
 impl Backend for FakeBackend {
     fn version(&self) -> String {
         "fake 1".to_owned()
+    }
+
+    fn answers_version(&self) -> String {
+        format!("fake 1, revision {}", self.revision)
     }
 
     fn inspect(&self, directory: &Path) -> Result<Checkpoint, BackendError> {
@@ -130,14 +138,31 @@ impl Backend for FakeBackend {
                 Err(BackendError::Engine("the device is busy".to_owned()))
             }
             Fault::TimesOut => Err(BackendError::TimeLimit { limit_seconds: 1.0 }),
-            _ => Ok(Box::new(model)),
+            _ => Ok(Box::new(LoadedFake { model, computed: Arc::clone(&self.computed) })),
         }
     }
 }
 
-impl Model for FakeModel {
+struct LoadedFake {
+    model: FakeModel,
+    computed: Arc<AtomicU32>,
+}
+
+impl Model for LoadedFake {
     fn run(
         &mut self,
+        operations: &[&Operation],
+        control: &RunControl,
+    ) -> Result<Vec<Answer>, BackendError> {
+        let answers = self.model.run(operations, control)?;
+        self.computed.fetch_add(answers.len() as u32, Ordering::SeqCst);
+        Ok(answers)
+    }
+}
+
+impl FakeModel {
+    fn run(
+        &self,
         operations: &[&Operation],
         control: &RunControl,
     ) -> Result<Vec<Answer>, BackendError> {
@@ -176,12 +201,12 @@ impl Model for FakeModel {
     }
 }
 
-/// One id per byte.
-pub struct Bytes;
+/// One id per byte, under any name.
+pub struct Bytes(String);
 
 impl Tokenizer for Bytes {
     fn digest(&self) -> &str {
-        "bytes"
+        &self.0
     }
     fn vocabulary_size(&self) -> u32 {
         257
@@ -207,9 +232,13 @@ impl Tokenizer for Bytes {
     }
 }
 
-/// Opens [`Bytes`], unless the place is called `missing`.
+/// Opens [`Bytes`] by the name of the place, unless that is `missing`.
 pub fn open_tokenizer(path: &Path) -> Result<Arc<dyn Tokenizer>, SourceError> {
-    if path.ends_with("missing") { Err("there is none".into()) } else { Ok(Arc::new(Bytes)) }
+    if path.ends_with("missing") {
+        return Err("there is none".into());
+    }
+    let name = path.file_name().unwrap_or_default();
+    Ok(Arc::new(Bytes(name.to_string_lossy().into_owned())))
 }
 
 /// Finds [`FakeTask`] by any name.
@@ -217,8 +246,8 @@ pub fn find_task(_reference: &TaskReference) -> Result<Arc<dyn Task>, String> {
     Ok(Arc::new(FakeTask))
 }
 
-/// Asks for the loss of every row's JSON, `rounds` times. Goes wrong as its
-/// configuration says, or as the model's answers do.
+/// Asks for the loss of its template and every row's JSON, `rounds` times. Goes
+/// wrong as its configuration says, or as the model's answers do.
 pub struct FakeTask;
 
 /// The configuration of [`FakeTask`].
@@ -228,6 +257,8 @@ struct Config {
     rounds: u8,
     #[serde(default)]
     fault: String,
+    #[serde(default)]
+    template: String,
 }
 
 impl Config {
@@ -278,7 +309,9 @@ impl Task for FakeTask {
         let rows = host.rows(0, start, count).map_err(TaskError::Data)?;
         rows.into_iter()
             .map(|row| {
-                let ids = host.encode(&[row], false).map_err(TaskError::Data)?;
+                let ids = host
+                    .encode(&[config.template.clone() + &row], false)
+                    .map_err(TaskError::Data)?;
                 Ok(ask(config.rounds.max(1), ids.data))
             })
             .collect()
@@ -297,7 +330,7 @@ impl Task for FakeTask {
         let loss = -spans[0].logprob / f64::from(spans[0].tokens);
         let rounds_left = state[0] - 1;
         if rounds_left > 0 {
-            return Ok(ask(rounds_left, vec![1, 2, 3]));
+            return Ok(ask(rounds_left, vec![1, 2, 3 * u32::from(rounds_left)]));
         }
         // Faults of the task with one model, told by its loss.
         match fault_of(loss) {

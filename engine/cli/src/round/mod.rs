@@ -9,6 +9,8 @@
 //! Nothing here depends on the order in which submissions are given, and no
 //! submission can end another's evaluation.
 
+mod answers;
+mod batches;
 mod bounds;
 mod confidence;
 mod contest;
@@ -16,6 +18,8 @@ mod evaluate;
 #[cfg(test)]
 mod fake;
 mod guard;
+#[cfg(test)]
+mod journal_tests;
 mod meter;
 mod prepare;
 mod questions;
@@ -41,7 +45,9 @@ use evaltasks_core::task::Task;
 use contest::Journal;
 use timing::Stopwatch;
 
+pub use answers::AnswerJournal;
 pub use bounds::{check_metrics, check_step};
+pub use contest::open_tokenizer as competition_tokenizer;
 pub use evaluate::{Evaluation, Outcome};
 pub use guard::guard_backend;
 pub use questions::TaskAnswers;
@@ -59,6 +65,11 @@ pub struct Engine<'a> {
     pub open_tokenizer: &'a OpenTokenizer,
     /// Finds the implementation of a task.
     pub find_task: &'a FindTask<'a>,
+    /// Where answers are kept, if anywhere.
+    pub journal: Option<AnswerJournal<'a>>,
+    /// Tokens after which answers are recorded, if sooner than is best for the
+    /// model. Changes no result.
+    pub commit_tokens: Option<u64>,
     /// Hears how the round goes.
     pub observer: Arc<dyn Observer>,
     /// Ends the round when it turns true.
@@ -113,6 +124,11 @@ pub enum Event<'a> {
     Evaluated {
         /// What became of it.
         evaluation: &'a Evaluation,
+    },
+    /// Something does not work that the round can do without.
+    Warning {
+        /// What, and why.
+        message: &'a str,
     },
     /// A task says something.
     Log {

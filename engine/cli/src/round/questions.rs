@@ -3,17 +3,17 @@
 
 use std::sync::Arc;
 
-use evaltasks_core::backend::{BackendError, Model, RunControl};
+use evaltasks_core::backend::BackendError;
 use evaltasks_core::results::SampleRecord;
 use evaltasks_core::round_host::RoundHost;
 use evaltasks_core::task::{
-    AnsweredRow, Ask, Info, Measure, Operation, ROWS_PER_SHARD, Request, Response, Step, Task,
+    Answer, AnsweredRow, Ask, Info, Measure, ROWS_PER_SHARD, Request, Response, Step, Task,
     TaskError,
 };
 
-use super::bounds::{check_answer, check_step};
-use super::guard::{guard_backend, guard_task};
-use super::meter::TaskMeter;
+use super::answers::{Answers, Asked};
+use super::bounds::check_step;
+use super::guard::guard_task;
 
 /// A task whose rows stand ready to be put to any model.
 pub struct ReadyTask<'a> {
@@ -100,6 +100,18 @@ impl TaskAnswers {
         self.rows.iter().filter(|row| matches!(row.end, Some(RowEnd::Skipped(_)))).count()
     }
 
+    /// Tokens that were scored or generated, over all answers.
+    pub fn tokens(&self) -> u64 {
+        let exchanges = self.rows.iter().flat_map(|row| &row.exchanges);
+        let answers = exchanges.flat_map(|one| &one.responses).map(|response| &response.answer);
+        let tokens = answers.map(|answer| match answer {
+            Answer::Spans(spans) => spans.iter().map(|span| u64::from(span.tokens)).sum(),
+            Answer::Texts(texts) => texts.iter().map(|text| text.tokens.len() as u64).sum(),
+            Answer::Labels(_) | Answer::Custom(_) | Answer::Failed(_) => 0,
+        });
+        tokens.sum()
+    }
+
     /// The journal of every row, in row order.
     pub fn samples(
         &self,
@@ -156,24 +168,17 @@ struct Open {
     asked: Arc<Ask>,
 }
 
-/// Puts all rows of all tasks to `model`: every round of questions is one
-/// [`Model::run`]. One entry per task, in order.
+/// Puts all rows of all tasks to a model: every round of questions asks about
+/// all rows that are open, of whatever task. One entry per task, in order.
 ///
 /// # Errors
 /// When the model is at fault. What only a task is at fault for, or only with
 /// this model, stands in [`TaskAnswers::failure`].
-pub fn question(
-    model: &mut dyn Model,
-    tasks: &[ReadyTask],
-    control: &RunControl,
-    meter: &Arc<TaskMeter>,
-) -> Result<Vec<TaskAnswers>, ModelFault> {
+pub fn question(model: &mut Answers, tasks: &[ReadyTask]) -> Result<Vec<TaskAnswers>, ModelFault> {
     let hosts: Vec<RoundHost> = tasks.iter().map(|task| task.host.fork()).collect();
     let (mut answers, mut open) = first_round(tasks);
     while !open.is_empty() {
-        let task_of = |waiting: &Open| vec![waiting.task; waiting.asked.requests.len()];
-        let listened = meter.listen(control, open.iter().flat_map(task_of).collect());
-        let responses = run(model, &open, &listened)?;
+        let responses = respond(model, &hosts, &open)?;
         let steps = score(tasks, &hosts, &open, &responses);
         let mut next = Vec::new();
         for ((waiting, responses), step) in open.into_iter().zip(responses).zip(steps) {
@@ -223,22 +228,17 @@ fn first_round(tasks: &[ReadyTask]) -> (Vec<TaskAnswers>, Vec<Open>) {
 }
 
 /// The responses to each open row.
-fn run(
-    model: &mut dyn Model,
+fn respond(
+    model: &mut Answers,
+    hosts: &[RoundHost],
     open: &[Open],
-    control: &RunControl,
 ) -> Result<Vec<Vec<Response>>, BackendError> {
-    let requests = || open.iter().flat_map(|waiting| &waiting.asked.requests);
-    let operations: Vec<&Operation> = requests().map(|request| &request.operation).collect();
-    let answers = guard_backend(|| model.run(&operations, control))?;
-    if answers.len() != operations.len() {
-        let (found, wanted) = (answers.len(), operations.len());
-        return Err(BackendError::Engine(format!("{found} answers came to {wanted} operations")));
-    }
-    for (operation, answer) in operations.iter().zip(&answers) {
-        check_answer(operation, answer).map_err(BackendError::Engine)?;
-    }
-    let mut answers = answers.into_iter();
+    let asked: Vec<Asked> = open
+        .iter()
+        .flat_map(|waiting| waiting.asked.requests.iter().map(|request| (waiting.task, request)))
+        .map(|(task, request)| model.ask(task, &request.operation, &hosts[task]))
+        .collect();
+    let mut answers = model.answer(&asked)?.into_iter();
     let mut respond =
         |Request { key, .. }: &Request| answers.next().map(|answer| Response { key: *key, answer });
     Ok(open

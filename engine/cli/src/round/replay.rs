@@ -72,6 +72,7 @@ fn weighted(competition: &Competition, losses: &[f64]) -> ModelScore {
             metrics: Vec::new(),
             rows: 0,
             skipped: 0,
+            tokens: 0,
             failure: None,
         })
         .collect();

@@ -61,6 +61,7 @@ fn task_score(task: &DrawnTask, answers: &TaskAnswers) -> (TaskScore, Option<Str
         metrics,
         rows: count(measures.len()),
         skipped: count(answers.skipped()),
+        tokens: answers.tokens(),
         failure: fault.as_ref().map(|fault| format!("failed to {fault}")),
     };
     (score, fault)

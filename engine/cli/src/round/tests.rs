@@ -7,6 +7,7 @@ use evaltasks_core::document;
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::{CompetitionResult, Status, SubmissionResult};
 use evaltasks_core::source::ModelReference;
+use evaltasks_core::state::StateStore;
 use evaltasks_core::task::Measure;
 use evaltasks_hub::LocalModels;
 
@@ -14,7 +15,7 @@ use super::fake::{self, FakeBackend, Fault};
 use super::*;
 
 /// A competition with these tasks (YAML list), and what comes after them.
-fn competition(tasks: &str, rest: &str) -> String {
+pub(super) fn competition(tasks: &str, rest: &str) -> String {
     format!(
         "
 version: 1
@@ -34,18 +35,20 @@ competitions:
     )
 }
 
-const ONE_TASK: &str = "      - {name: a, task: fake, dataset: {path: ./a.jsonl}, weight: 1.0}";
+pub(super) const ONE_TASK: &str =
+    "      - {name: a, task: fake, dataset: {path: ./a.jsonl}, weight: 1.0}";
 
-struct Scene {
-    folder: tempfile::TempDir,
-    submissions: Vec<Submission>,
-    backend: FakeBackend,
-    cancelled: Arc<AtomicBool>,
-    heard: Arc<Heard>,
+pub(super) struct Scene {
+    pub folder: tempfile::TempDir,
+    pub submissions: Vec<Submission>,
+    pub backend: FakeBackend,
+    pub commit_tokens: Option<u64>,
+    pub cancelled: Arc<AtomicBool>,
+    pub heard: Arc<Heard>,
 }
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+pub(super) struct Heard(pub Mutex<Vec<String>>);
 
 impl Observer for Heard {
     fn hear(&self, event: &Event) {
@@ -60,6 +63,7 @@ impl Observer for Heard {
                 progress.task, progress.done_tokens, progress.total_tokens
             ),
             Event::Evaluated { evaluation } => format!("loss {:?}", evaluation.loss()),
+            Event::Warning { message } => format!("warning: {message}"),
             Event::Log { task, level, message } => format!("{task} {level} {message}"),
         };
         self.0.lock().unwrap().push(line);
@@ -68,7 +72,7 @@ impl Observer for Heard {
 
 impl Scene {
     /// Two rows of data, and these models in order of their blocks.
-    fn new(models: &[(&str, f64, Fault)]) -> Self {
+    pub fn new(models: &[(&str, f64, Fault)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let rows = "{\"text\": \"one\"}\n{\"text\": \"two!\"}\n";
         std::fs::write(folder.path().join("a.jsonl"), rows).unwrap();
@@ -76,6 +80,7 @@ impl Scene {
             folder,
             submissions: Vec::new(),
             backend: FakeBackend::default(),
+            commit_tokens: None,
             cancelled: Arc::default(),
             heard: Arc::default(),
         };
@@ -86,7 +91,7 @@ impl Scene {
         scene
     }
 
-    fn submit(&mut self, name: &str, directory: PathBuf) {
+    pub fn submit(&mut self, name: &str, directory: PathBuf) {
         let index = self.submissions.len() as u16;
         self.submissions.push(Submission {
             uid: index,
@@ -107,11 +112,23 @@ impl Scene {
     }
 
     fn run_at(&self, yaml: &str, block: u64, only: Option<&str>) -> Result<Round, RoundError> {
+        self.run_with(None, yaml, block, only)
+    }
+
+    pub fn run_with(
+        &self,
+        journal: Option<&dyn StateStore>,
+        yaml: &str,
+        block: u64,
+        only: Option<&str>,
+    ) -> Result<Round, RoundError> {
         let engine = Engine {
             backend: &self.backend,
             models: &LocalModels,
             open_tokenizer: &fake::open_tokenizer,
             find_task: &fake::find_task,
+            journal: journal.map(AnswerJournal::new),
+            commit_tokens: self.commit_tokens,
             observer: Arc::clone(&self.heard) as Arc<dyn Observer>,
             cancelled: Arc::clone(&self.cancelled),
         };

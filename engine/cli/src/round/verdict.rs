@@ -93,6 +93,7 @@ pub fn task_result(rules: &TaskRules) -> TaskResult {
             TaskReference::Plugin(plugin) => plugin.location.to_string(),
         },
         version: String::new(),
+        plugin_sha256: None,
         weight: rules.weight,
         metric: String::new(),
         rows: 0,
@@ -118,7 +119,8 @@ fn submission_result(
     weight: f64,
     all: &[Evaluation],
 ) -> SubmissionResult {
-    let Submission { uid, hotkey, name, block, model, .. } = &evaluation.submission;
+    let Submission { uid, hotkey, name, block, extrinsic_index, model, .. } =
+        &evaluation.submission;
     let measured = match evaluation.outcome {
         Outcome::Copy { of } => all.iter().find(|one| one.submission.uid == of),
         _ => Some(evaluation),
@@ -128,6 +130,7 @@ fn submission_result(
         hotkey: hotkey.clone(),
         name: name.clone(),
         block: *block,
+        extrinsic_index: *extrinsic_index,
         path: path(model),
         model_sha256: evaluation.model_sha256.clone(),
         parameters: evaluation.parameters,

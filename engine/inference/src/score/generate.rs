@@ -16,7 +16,7 @@ use crate::error::InferenceError;
 use crate::score::meter::Meter;
 
 /// Texts that are generated at once.
-const MAX_BATCH: usize = 32;
+pub const MAX_BATCH: usize = 32;
 /// Samples of one prompt.
 const MAX_SAMPLES: u32 = 256;
 

@@ -1,0 +1,81 @@
+//! Where a round's time went, in lines for a terminal.
+
+use std::collections::BTreeMap;
+
+use evaltasks_core::model::group_digits;
+use evaltasks_core::results::{RunTiming, TaskTiming};
+
+use super::text;
+
+/// A line for every task, over all models, and one before them; nothing when
+/// no model was asked.
+pub fn render_timing(timing: &RunTiming) -> String {
+    // Tasks stay in the order in which they were met.
+    let mut order: Vec<(&str, &str)> = Vec::new();
+    let mut sums: BTreeMap<(&str, &str), TaskTiming> = BTreeMap::new();
+    for one in &timing.tasks {
+        let key = (one.competition.as_str(), one.task.as_str());
+        let sum = sums.entry(key).or_insert_with(|| {
+            order.push(key);
+            TaskTiming::default()
+        });
+        sum.seconds += one.seconds;
+        sum.computed_tokens += one.computed_tokens;
+        sum.computed_answers += one.computed_answers;
+        sum.cached_answers += one.cached_answers;
+    }
+    if order.is_empty() {
+        return String::new();
+    }
+    let inference: f64 = sums.values().map(|sum| sum.seconds).sum();
+    let total = timing.total_seconds;
+    let mut lines = format!("{total:.1} s, of which {inference:.1} s of inference:\n");
+    for key in order {
+        let Some(sum) = sums.get(&key) else { continue };
+        let share = if inference > 0.0 { sum.seconds / inference } else { 0.0 };
+        lines += &format!(
+            "  {}: {:.1} s ({}), {} tokens, {} answers computed and {} from the cache\n",
+            text::visible(key.1),
+            sum.seconds,
+            text::percent(share),
+            group_digits(sum.computed_tokens),
+            group_digits(sum.computed_answers),
+            group_digits(sum.cached_answers),
+        );
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_added_up_over_models() {
+        let task = |uid, task: &str, seconds, computed_answers| TaskTiming {
+            competition: "c".to_owned(),
+            uid,
+            task: task.to_owned(),
+            seconds,
+            computed_tokens: 1000 * computed_answers,
+            computed_answers,
+            cached_answers: 7,
+        };
+        let timing = |tasks| RunTiming {
+            started_at: String::new(),
+            total_seconds: 9.04,
+            steps: vec![],
+            tasks,
+            plugins: vec![],
+        };
+        let tasks = vec![
+            task(1, "prose", 1.5, 2),
+            task(1, "co\u{1b}de", 0.5, 1),
+            task(2, "prose", 2.0, 3),
+            task(2, "co\u{1b}de", 0.0, 0),
+        ];
+        insta::assert_snapshot!(render_timing(&timing(tasks)), @"");
+        insta::assert_snapshot!(render_timing(&timing(vec![task(1, "prose", 0.0, 0)])), @"");
+        assert_eq!(render_timing(&timing(vec![])), "");
+    }
+}
