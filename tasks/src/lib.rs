@@ -5,11 +5,17 @@
 
 pub mod aggregate;
 pub mod answers;
+pub mod filters;
+pub mod generate_until;
+pub mod generation;
+pub mod instruction_rules;
 pub mod loglikelihood;
 pub mod loglikelihood_rolling;
+pub mod metrics;
 pub mod multiple_choice;
 pub mod pattern;
 pub mod prompt;
+pub mod python;
 pub mod reference_loss;
 pub mod template;
 pub mod text_loss;

@@ -106,6 +106,12 @@ pub trait Tokenizer: Send + Sync {
     fn beginning_of_sequence(&self) -> Option<u32>;
     /// End-of-sequence token.
     fn end_of_sequence(&self) -> Option<u32>;
+    /// Text of the end-of-sequence token, where it has one: a generated text
+    /// ends before it, even if other tokens spell it.
+    fn end_of_sequence_text(&self) -> Option<String> {
+        None
+    }
+
     /// The text of a conversation, each turn a role and what is said, after
     /// which the model speaks; where the last turn is the assistant's, it goes
     /// on with that one.

@@ -175,6 +175,10 @@ impl Tokenizer for HuggingFaceTokenizer {
         self.end_of_sequence
     }
 
+    fn end_of_sequence_text(&self) -> Option<String> {
+        self.end_of_sequence.and_then(|id| self.inner.id_to_token(id))
+    }
+
     fn chat(&self, turns: &[(String, String)]) -> Result<String, String> {
         match &self.chat {
             None => Err("the tokenizer has no chat template".to_owned()),

@@ -50,6 +50,10 @@ fn tokenizer() -> Arc<HuggingFaceTokenizer> {
 }
 
 fn answers(operations: &[Operation]) -> Vec<Answer> {
+    answers_with(tokenizer(), operations)
+}
+
+fn answers_with(tokenizer: Arc<dyn Tokenizer>, operations: &[Operation]) -> Vec<Answer> {
     let options = BackendOptions {
         device: DeviceChoice::Cpu,
         threads: 2,
@@ -61,7 +65,7 @@ fn answers(operations: &[Operation]) -> Vec<Answer> {
     let constraints = ModelConstraints::default();
     let control = RunControl::default();
     let checkpoint = backend.inspect(&directory).unwrap();
-    let mut model = backend.load(&checkpoint, &constraints, tokenizer(), &control).unwrap();
+    let mut model = backend.load(&checkpoint, &constraints, tokenizer, &control).unwrap();
     model.run(&operations.iter().collect::<Vec<_>>(), &control).unwrap()
 }
 
@@ -249,4 +253,49 @@ fn stop_texts_span_tokens() {
     let stopped = &texts(&stopped[0])[0];
     assert_eq!((stopped.text.as_str(), stopped.finish.as_str()), (&whole.text[..at], "stop"));
     assert!(stopped.tokens.len() < whole.tokens.len());
+}
+
+/// A tokenizer whose end of sequence reads as a text that the model writes
+/// with other tokens.
+struct SpelledEnd(Arc<HuggingFaceTokenizer>, String);
+
+impl Tokenizer for SpelledEnd {
+    fn digest(&self) -> &str {
+        self.0.digest()
+    }
+    fn vocabulary_size(&self) -> u32 {
+        self.0.vocabulary_size()
+    }
+    fn encode(&self, texts: &[String], special: bool) -> Result<Ragged, String> {
+        self.0.encode(texts, special)
+    }
+    fn decode(&self, ids: &Ragged) -> Result<Vec<String>, String> {
+        self.0.decode(ids)
+    }
+    fn byte_count(&self, ids: &[u32]) -> Result<u64, String> {
+        self.0.byte_count(ids)
+    }
+    fn beginning_of_sequence(&self) -> Option<u32> {
+        self.0.beginning_of_sequence()
+    }
+    fn end_of_sequence(&self) -> Option<u32> {
+        self.0.end_of_sequence()
+    }
+    fn end_of_sequence_text(&self) -> Option<String> {
+        Some(self.1.clone())
+    }
+}
+
+/// The end-of-sequence text joins the stops, as in lm-evaluation-harness.
+#[test]
+fn texts_end_where_the_end_of_sequence_is_spelled() {
+    assert_eq!(tokenizer().end_of_sequence_text().as_deref(), Some("<|endoftext|>"));
+    let request = [generate(12, 0.0, 1.0, 1, &[])];
+    let whole = texts(&answers(&request)[0])[0].text.clone();
+    let at = whole.char_indices().nth(9).unwrap().0;
+    let end: String = whole[at..].chars().take(3).collect();
+    let cut = answers_with(Arc::new(SpelledEnd(tokenizer(), end.clone())), &request);
+    let cut = &texts(&cut[0])[0];
+    let expected = &whole[..whole.find(&end).unwrap()];
+    assert_eq!((cut.text.as_str(), cut.finish.as_str()), (expected, "stop"));
 }

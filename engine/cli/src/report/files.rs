@@ -41,7 +41,8 @@ const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(
 /// `results.json` reads back as [`RunResult`]. Beside its keys it has `models`,
 /// by competition and uid: objects with the keys `results`, `configs`,
 /// `versions`, `higher_is_better`, `n-samples` and `config` of the harness, in
-/// which a metric's key is `<name>,none`.
+/// which a metric's key is `<name>,none`, or `<name>,<filter>` where answers
+/// were filtered.
 ///
 /// # Errors
 /// When a file cannot be written, or when `samples` yields an error.
@@ -157,7 +158,10 @@ impl<'a> Harness<'a> {
                 continue;
             };
             let name = task.name.as_str();
-            let directions = score.metrics.iter().map(|m| (m.name.as_str(), m.higher_is_better));
+            let directions = score
+                .metrics
+                .iter()
+                .map(|metric| (name_and_filter(&metric.name).0, metric.higher_is_better));
             let config = TaskConfig {
                 task: name,
                 dataset_path: &task.dataset,
@@ -181,10 +185,16 @@ fn metrics(task: &str, metrics: &[Metric]) -> BTreeMap<String, Value> {
     let mut object = BTreeMap::from([("alias".to_owned(), json!(task))]);
     for metric in metrics {
         let stderr = metric.stderr.map_or_else(|| json!("N/A"), |stderr| json!(stderr));
-        object.insert(format!("{},{FILTER}", metric.name), json!(metric.value));
-        object.insert(format!("{}_stderr,{FILTER}", metric.name), stderr);
+        let (name, filter) = name_and_filter(&metric.name);
+        object.insert(format!("{name},{filter}"), json!(metric.value));
+        object.insert(format!("{name}_stderr,{filter}"), stderr);
     }
     object
+}
+
+/// The parts of `exact_match,strict-match`; the filter of a plain name is none.
+fn name_and_filter(metric: &str) -> (&str, &str) {
+    metric.split_once(',').unwrap_or((metric, FILTER))
 }
 
 /// A line of `samples_<task>.jsonl`. It reads back as [`SampleRecord`].
@@ -409,6 +419,26 @@ mod tests {
         let competition = &sample::run().competitions[0];
         let harness = Harness::new(competition, &competition.submissions[0]);
         insta::assert_json_snapshot!(harness);
+    }
+
+    #[test]
+    fn filters_are_part_of_the_keys() {
+        let metric = |name: &str| Metric {
+            name: name.to_owned(),
+            value: 0.5,
+            stderr: None,
+            higher_is_better: true,
+            samples: 2,
+        };
+        let found = metrics("sums", &[metric("f1"), metric("exact_match,strict-match")]);
+        let expected = json!({
+            "alias": "sums",
+            "f1,none": 0.5,
+            "f1_stderr,none": "N/A",
+            "exact_match,strict-match": 0.5,
+            "exact_match_stderr,strict-match": "N/A",
+        });
+        assert_eq!(json!(found), expected);
     }
 
     #[test]

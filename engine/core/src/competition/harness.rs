@@ -58,6 +58,8 @@ const METRICS: [(&str, Metrics); 3] = [
     ),
 ];
 const GENERATE: &str = "generate_until";
+/// Metrics over generated texts that are no means, and how they are aggregated.
+const TEXT_METRICS: [(&str, &str); 2] = [("bleu", "bleu"), ("chrf", "chrf")];
 
 /// Keys that become the task's configuration as they are.
 const COPIED: [&str; 7] = [
@@ -301,6 +303,7 @@ impl Task<'_> {
                 for key in GENERATION {
                     config.extend(self.value(key).map(|value| (key.to_owned(), value)));
                 }
+                self.text_metrics(&mut config);
             }
         }
         let mut fewshot = self.fewshot_config();
@@ -374,6 +377,29 @@ impl Task<'_> {
     fn choices(&self, key: &str) -> Option<(String, Value)> {
         let item = self.find(key)?;
         Some((key.to_owned(), choices(&item.value)))
+    }
+
+    /// Metrics over generated texts, without what says how they are anyway.
+    fn text_metrics(&mut self, config: &mut Map<String, Value>) {
+        let metrics = config.get_mut("metric_list").and_then(Value::as_array_mut);
+        let mut problems = Vec::new();
+        for metric in metrics.into_iter().flatten().filter_map(Value::as_object_mut) {
+            let name = metric.get("metric").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let aggregation = TEXT_METRICS.iter().find(|(known, _)| *known == name);
+            let aggregation = aggregation.map_or("mean", |(_, aggregation)| aggregation);
+            for (key, usual) in
+                [("aggregation", aggregation.into()), ("higher_is_better", Value::from(true))]
+            {
+                let given = metric.remove(key).filter(|value| *value != usual);
+                problems.extend(given.map(|value| {
+                    let setting = quote(&format!("{key}: {value}"));
+                    format!("{setting} of the metric {} is not supported", quote(&name))
+                }));
+            }
+        }
+        for problem in problems {
+            self.wrong("metric_list", &problem, None);
+        }
     }
 
     fn metrics(&mut self, known: Metrics, config: &mut Map<String, Value>) {

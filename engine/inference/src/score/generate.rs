@@ -267,7 +267,9 @@ impl Stream<'_> {
             InferenceError::Tokenizer { path: "tokenizer.json".into(), reason }
         })?;
         let mut text = texts.into_iter().next().unwrap_or_default();
-        for stop in self.request.stop.iter().filter(|stop| !stop.is_empty()) {
+        // Last as in lm-evaluation-harness, whose stops it joins.
+        let end = settings.tokenizer.end_of_sequence_text();
+        for stop in self.request.stop.iter().chain(&end).filter(|stop| !stop.is_empty()) {
             if let Some(at) = text.find(stop) {
                 text.truncate(at);
                 self.finish = Some("stop");
