@@ -16,3 +16,4 @@ mod support;
 mod tasks;
 mod text_tasks;
 mod verify;
+mod vision;

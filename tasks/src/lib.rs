@@ -8,6 +8,8 @@ pub mod answers;
 pub mod filters;
 pub mod generate_until;
 pub mod generation;
+pub mod image_classification;
+pub mod image_text_loss;
 pub mod instruction_rules;
 pub mod loglikelihood;
 pub mod loglikelihood_rolling;
@@ -17,8 +19,17 @@ pub mod pattern;
 pub mod prompt;
 pub mod python;
 pub mod reference_loss;
+mod rows;
 pub mod template;
 pub mod text_loss;
+
+/// A task's configuration.
+fn parse<T: serde::de::DeserializeOwned>(
+    config: &str,
+) -> Result<T, evaltasks_core::task::TaskError> {
+    serde_json::from_str(config)
+        .map_err(|error| evaltasks_core::task::TaskError::Config(error.to_string()))
+}
 
 /// Makes sure that the tasks are part of the program.
 ///

@@ -120,6 +120,37 @@ pub trait Tokenizer: Send + Sync {
     }
 }
 
+/// Stands for the tokenizer of a competition that has none: nothing can be
+/// encoded or decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct WithoutTokenizer;
+
+impl Tokenizer for WithoutTokenizer {
+    fn digest(&self) -> &str {
+        ""
+    }
+    fn vocabulary_size(&self) -> u32 {
+        0
+    }
+    fn encode(&self, _: &[String], _: bool) -> Result<Ragged, String> {
+        Err(WITHOUT_TOKENIZER.to_owned())
+    }
+    fn decode(&self, _: &Ragged) -> Result<Vec<String>, String> {
+        Err(WITHOUT_TOKENIZER.to_owned())
+    }
+    fn byte_count(&self, _: &[u32]) -> Result<u64, String> {
+        Err(WITHOUT_TOKENIZER.to_owned())
+    }
+    fn beginning_of_sequence(&self) -> Option<u32> {
+        None
+    }
+    fn end_of_sequence(&self) -> Option<u32> {
+        None
+    }
+}
+
+const WITHOUT_TOKENIZER: &str = "the competition has no tokenizer";
+
 /// Deadline, cancellation and progress of one model's run, polled by the
 /// backend inside its loops.
 #[derive(Clone, Default)]

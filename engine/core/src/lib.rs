@@ -6,9 +6,11 @@
 //! function on owned data.
 
 pub mod backend;
+pub mod binary;
 pub mod chain;
 pub mod commitment;
 pub mod competition;
+pub mod content;
 pub mod document;
 pub mod gguf;
 pub mod host;

@@ -17,8 +17,8 @@ pub struct Checkpoint {
     pub bytes: u64,
     /// Element types that occur, sorted: `bfloat16`, `float32`, `Q4_K`.
     pub dtypes: Vec<String>,
-    /// Rows of the embedding.
-    pub vocabulary_size: u64,
+    /// Rows of the embedding; none for a model that reads no text.
+    pub vocabulary_size: Option<u64>,
     /// Longest sequence that the configuration declares.
     pub sequence_length: Option<u64>,
 }
@@ -123,10 +123,11 @@ impl ModelConstraints {
             );
         }
         if let Some(size) = self.vocabulary_size {
+            let found = checkpoint.vocabulary_size;
             demand(
-                checkpoint.vocabulary_size >= size,
+                found.is_some_and(|found| found >= size),
                 "vocabulary",
-                group_digits(checkpoint.vocabulary_size),
+                found.map_or_else(|| "none".to_owned(), group_digits),
                 format!("at least the tokenizer's {}", group_digits(size)),
             );
         }

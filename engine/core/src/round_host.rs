@@ -1,15 +1,18 @@
 //! The host of native tasks: one task's view of one round.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backend::Tokenizer;
+use crate::binary::extract_binaries;
+use crate::content::Content;
 use crate::host::{Host, Ragged, TextSettings};
 use crate::limits::{
     MAX_BLOB_BYTES, MAX_BLOBS, MAX_ENCODED_BYTES, MAX_LOG_BYTES, MAX_NAME_BYTES, MAX_RANDOM_WORDS,
 };
 use crate::random::{self, Seed};
 use crate::source::Row;
-use crate::task::Blob;
+use crate::task::{Blob, Step};
 
 /// What a task's round is made of.
 pub struct RoundInputs {
@@ -33,7 +36,8 @@ pub type LogSink = Box<dyn Fn(u8, &str) + Send + Sync>;
 
 /// A [`Host`] over rows that were drawn before the task runs.
 ///
-/// Handles of blobs count up in the order in which they are put.
+/// Handles of blobs count up in the order in which they are put. What is
+/// binary in a row is put when the row is first asked for.
 pub struct RoundHost {
     inputs: Arc<RoundInputs>,
     blobs: Mutex<Blobs>,
@@ -43,8 +47,31 @@ pub struct RoundHost {
 
 #[derive(Clone, Default)]
 struct Blobs {
-    content: Vec<Arc<[u8]>>,
+    content: Vec<Content>,
     bytes: usize,
+    /// Rows with blobs in place of what is binary in them, by source and index.
+    rows: BTreeMap<(u32, usize), String>,
+}
+
+impl Blobs {
+    fn put(&mut self, media: &str, bytes: &[u8]) -> Result<Blob, String> {
+        if media.len() > MAX_NAME_BYTES {
+            return Err(format!("the media type is longer than {MAX_NAME_BYTES} bytes"));
+        }
+        if self.content.len() >= MAX_BLOBS {
+            return Err(format!("a task may hold at most {MAX_BLOBS} blobs"));
+        }
+        if bytes.len() > MAX_BLOB_BYTES.saturating_sub(self.bytes) {
+            return Err(format!("a task's blobs may have at most {MAX_BLOB_BYTES} bytes in all"));
+        }
+        let too_large = |_| "the blob is too large".to_owned();
+        let id = u32::try_from(self.content.len()).map_err(too_large)?;
+        let length = u32::try_from(bytes.len()).map_err(too_large)?;
+        let content = Content::new(bytes);
+        self.bytes += bytes.len();
+        self.content.push(content.clone());
+        Ok(Blob { id, length, media: media.to_owned(), content })
+    }
 }
 
 impl RoundHost {
@@ -67,6 +94,23 @@ impl RoundHost {
             log_bytes_left: Arc::clone(&self.log_bytes_left),
         }
     }
+
+    /// Gives the blobs that a step names their bytes.
+    ///
+    /// # Errors
+    /// Names the blob that there is none of.
+    pub fn attach(&self, step: &mut Step) -> Result<(), String> {
+        let Step::Ask(ask) = step else { return Ok(()) };
+        let blobs = ask.requests.iter_mut().flat_map(|one| one.operation.blobs_mut());
+        let kept = lock(&self.blobs);
+        for blob in blobs {
+            let content = kept.content.get(blob.id as usize);
+            let content = content.ok_or_else(|| format!("there is no blob {}", blob.id))?;
+            blob.length = u32::try_from(content.bytes().len()).unwrap_or(u32::MAX);
+            blob.content = content.clone();
+        }
+        Ok(())
+    }
 }
 
 impl Host for RoundHost {
@@ -75,35 +119,32 @@ impl Host for RoundHost {
         let rows = sources.get(source as usize).ok_or_else(|| {
             format!("there is no source {source}: the plan has {}", sources.len())
         })?;
-        let rows = rows.iter().skip(start as usize).take(count as usize);
-        Ok(rows.map(|row| row.json.clone()).collect())
+        let rows = rows.iter().enumerate().skip(start as usize).take(count as usize);
+        let seen = rows.map(|(index, row)| -> Result<String, String> {
+            let mut blobs = lock(&self.blobs);
+            if let Some(seen) = blobs.rows.get(&(source, index)) {
+                return Ok(seen.clone());
+            }
+            let Some(seen) = extract_binaries(&row.json, |media, bytes| blobs.put(media, bytes))?
+            else {
+                return Ok(row.json.clone());
+            };
+            blobs.rows.insert((source, index), seen.clone());
+            Ok(seen)
+        });
+        seen.collect()
     }
 
     fn blob_read(&self, id: u32, offset: u32, length: u32) -> Result<Vec<u8>, String> {
         let blobs = lock(&self.blobs);
         let blob =
             blobs.content.get(id as usize).ok_or_else(|| format!("there is no blob {id}"))?;
-        let bytes = blob.iter().skip(offset as usize).take(length as usize);
+        let bytes = blob.bytes().iter().skip(offset as usize).take(length as usize);
         Ok(bytes.copied().collect())
     }
 
     fn blob_put(&self, media: &str, bytes: &[u8]) -> Result<Blob, String> {
-        let mut blobs = lock(&self.blobs);
-        if media.len() > MAX_NAME_BYTES {
-            return Err(format!("the media type is longer than {MAX_NAME_BYTES} bytes"));
-        }
-        if blobs.content.len() >= MAX_BLOBS {
-            return Err(format!("a task may hold at most {MAX_BLOBS} blobs"));
-        }
-        if bytes.len() > MAX_BLOB_BYTES.saturating_sub(blobs.bytes) {
-            return Err(format!("a task's blobs may have at most {MAX_BLOB_BYTES} bytes in all"));
-        }
-        let too_large = |_| "the blob is too large".to_owned();
-        let id = u32::try_from(blobs.content.len()).map_err(too_large)?;
-        let length = u32::try_from(bytes.len()).map_err(too_large)?;
-        blobs.bytes += bytes.len();
-        blobs.content.push(bytes.into());
-        Ok(Blob { id, length, media: media.to_owned() })
+        lock(&self.blobs).put(media, bytes)
     }
 
     fn encode(&self, texts: &[String], special: bool) -> Result<Ragged, String> {
@@ -245,9 +286,12 @@ mod tests {
     #[test]
     fn blobs_are_read_back_within_their_bounds() {
         let (host, _) = host("t", 1, &[]);
-        let blob = |id, length, media: &str| Blob { id, length, media: media.to_owned() };
-        assert_eq!(host.blob_put("image/png", b"abcd"), Ok(blob(0, 4, "image/png")));
-        assert_eq!(host.blob_put("", b""), Ok(blob(1, 0, "")));
+        let blob = |id, length, media: &str, bytes: &[u8]| {
+            let content = Content::new(bytes);
+            Ok(Blob { id, length, media: media.to_owned(), content })
+        };
+        assert_eq!(host.blob_put("image/png", b"abcd"), blob(0, 4, "image/png", b"abcd"));
+        assert_eq!(host.blob_put("", b""), blob(1, 0, "", b""));
         type Case<'a> = ((u32, u32, u32), Result<&'a [u8], &'a str>);
         let cases: [Case; 7] = [
             ((0, 0, 4), Ok(b"abcd")),
@@ -262,6 +306,28 @@ mod tests {
             let read = host.blob_read(id, offset, length);
             assert_eq!(read, expected.map(<[_]>::to_vec).map_err(str::to_owned));
         }
+    }
+
+    #[test]
+    fn what_is_binary_in_a_row_becomes_a_blob() {
+        let rows = [
+            r#"{"text": "base64"}"#,
+            r#"{"image": {"media": "image/png", "base64": "YWJjZA=="}, "label": 3}"#,
+            r#"{"a": {"media": "a/b", "base64": ""}, "b": {"media": "c/d", "base64": "eA=="}}"#,
+            r#"{"image": {"media": "image/png", "base64": "?"}}"#,
+        ];
+        let (host, _) = host("t", 1, &[&rows]);
+        let seen = [
+            rows[0],
+            r#"{"image":{"id":2,"length":4,"media":"image/png"},"label":3}"#,
+            r#"{"a":{"id":0,"length":0,"media":"a/b"},"b":{"id":1,"length":1,"media":"c/d"}}"#,
+        ];
+        // In whatever order they are asked for, a row has its handles.
+        assert_eq!(host.rows(0, 2, 1), Ok(vec![seen[2].to_owned()]));
+        assert_eq!(host.fork().rows(0, 0, 3), Ok(seen.map(str::to_owned).to_vec()));
+        assert_eq!(host.rows(0, 1, 1), Ok(vec![seen[1].to_owned()]));
+        assert_eq!(host.blob_read(2, 0, 9), Ok(b"abcd".to_vec()));
+        assert!(host.rows(0, 3, 1).is_err());
     }
 
     #[test]

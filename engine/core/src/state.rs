@@ -134,7 +134,8 @@ mod tests {
     }
 
     fn blob(id: u32) -> Blob {
-        Blob { id, length: 1, media: "image/png".to_owned() }
+        let media = "image/png".to_owned();
+        Blob { id, length: 1, media, content: crate::content::Content::default() }
     }
 
     fn classify(id: u32, labels: &[&str]) -> Operation {

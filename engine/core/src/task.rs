@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::Content;
 use crate::host::Host;
 
 /// What a competition evaluates models on.
@@ -324,6 +325,9 @@ pub struct Blob {
     pub length: u32,
     /// Media type, such as `image/png`.
     pub media: String,
+    /// The bytes, which the host sets; a plugin sees the handle alone.
+    #[serde(default)]
+    pub content: Content,
 }
 
 /// A piece of input.
@@ -425,7 +429,9 @@ pub struct Generate {
 pub struct Classify {
     /// An image.
     pub input: Blob,
-    /// Candidate labels; empty for the model's own classes.
+    /// Candidate labels, among which the probabilities sum to 1; empty for all
+    /// of the model's own classes. A classifier must have classes of these
+    /// names; a model of images and texts reads them as texts.
     pub labels: Vec<String>,
     /// How many labels are answered.
     pub top_k: u32,

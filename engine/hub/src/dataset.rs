@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use evaltasks_core::binary::may_hold_binaries;
 use evaltasks_core::competition::{DatasetRules, Location, TextUnit};
 use evaltasks_core::source::{Dataset, Row, SourceError};
 use rayon::prelude::*;
@@ -11,14 +12,19 @@ use crate::HubError;
 use crate::files::{ListedFile, list_files};
 use crate::index::{RowSpan, index_file};
 use crate::limits::{MAX_DATASET_FILES, MAX_DATASET_ROWS};
+use crate::media::{MEDIA_EXTENSIONS, MediaFolder, check_binaries, media_row};
 
 /// Opens the dataset that a competition names: a `.txt` file, a `.jsonl` file,
-/// or a folder of them, read in the order of their paths' bytes.
+/// an image, a sound (`.wav`), or a folder of them, read in the order of their paths' bytes.
 ///
 /// A row of text becomes `{"text": ...}`. A line of JSONL stays the object that
 /// it is; when `text_field` is set, the member of that name is what tasks see
-/// as `text`. Blank lines are no rows. Opening reads every file once to find
-/// where its rows are; what they hold is checked when they are read.
+/// as `text`. Blank lines are no rows. An image becomes `{"image": ...}`, a
+/// sound `{"audio": ...}`, with, as `label`, the name of the folder that it is
+/// in. In a folder with a `metadata.jsonl`, its lines are the rows, and a file
+/// is a row's member where the row names it as `file_name`. Opening reads every
+/// text once to find where its rows are; what they hold is checked when they
+/// are read. What cannot be decoded stays, with the reason in its place.
 ///
 /// # Errors
 /// Places on the hub, other formats, datasets without a row, and everything
@@ -28,7 +34,7 @@ pub fn open_dataset(rules: &DatasetRules) -> Result<Box<dyn Dataset>, HubError> 
         Location::Local(path) => path,
         hub @ Location::Hub { .. } => return Err(HubError::NeedsHub { what: hub.to_string() }),
     };
-    let files = dataset_files(path)?;
+    let (files, media) = dataset_files(path)?;
     // Collected as results first, so that the error named is always the first
     // file's, whichever thread is faster.
     let indexed: Vec<_> =
@@ -45,7 +51,8 @@ pub fn open_dataset(rules: &DatasetRules) -> Result<Box<dyn Dataset>, HubError> 
     match rows {
         0 => Err(HubError::NoRows { path: path.clone() }),
         1..=MAX_DATASET_ROWS => {
-            Ok(Box::new(LocalDataset { files, rows, text_field: rules.text_field.clone() }))
+            let text_field = rules.text_field.clone();
+            Ok(Box::new(LocalDataset { files, rows, text_field, media }))
         }
         _ => Err(HubError::TooManyRows { path: path.clone(), limit: MAX_DATASET_ROWS }),
     }
@@ -55,6 +62,7 @@ struct LocalDataset {
     files: Vec<IndexedFile>,
     rows: u64,
     text_field: Option<String>,
+    media: MediaFolder,
 }
 
 struct IndexedFile {
@@ -70,9 +78,14 @@ struct IndexedFile {
 enum Format {
     Text,
     JsonLines,
+    /// JSON lines that name files beside them.
+    Metadata,
+    Media,
 }
 
 const FORMATS: [(&str, Format); 2] = [("txt", Format::Text), ("jsonl", Format::JsonLines)];
+/// Name of a file of [`Format::Metadata`], as the `datasets` library has it.
+const METADATA: &str = "metadata.jsonl";
 
 impl Dataset for LocalDataset {
     fn len(&self) -> u64 {
@@ -91,8 +104,14 @@ impl Dataset for LocalDataset {
             let to = end - file.first_row;
             let spans =
                 file.spans.iter().skip(from as usize).take((to.saturating_sub(from)) as usize);
-            file.read(spans, self.text_field.as_deref(), &mut rows)?;
+            match file.format {
+                Format::Media => rows.push(media_row(&file.file)?),
+                _ => file.read(spans, self, &mut rows)?,
+            }
         }
+        // Decoding takes the time, and each row is on its own.
+        let hold_binaries = rows.iter_mut().filter(|row| may_hold_binaries(&row.json));
+        hold_binaries.collect::<Vec<_>>().into_par_iter().for_each(check_binaries);
         Ok(rows)
     }
 }
@@ -105,7 +124,7 @@ impl IndexedFile {
     fn read<'a>(
         &self,
         spans: impl Iterator<Item = &'a RowSpan>,
-        text_field: Option<&str>,
+        dataset: &LocalDataset,
         rows: &mut Vec<Row>,
     ) -> Result<(), HubError> {
         let path = &self.file.path;
@@ -122,17 +141,12 @@ impl IndexedFile {
             let mut bytes = vec![0; span.length as usize];
             reader.read_exact(&mut bytes).map_err(failed())?;
             position = span.start + u64::from(span.length);
-            rows.push(self.row(span, bytes, text_field)?);
+            rows.push(self.row(span, bytes, dataset)?);
         }
         Ok(())
     }
 
-    fn row(
-        &self,
-        span: &RowSpan,
-        bytes: Vec<u8>,
-        text_field: Option<&str>,
-    ) -> Result<Row, HubError> {
+    fn row(&self, span: &RowSpan, bytes: Vec<u8>, dataset: &LocalDataset) -> Result<Row, HubError> {
         let origin = match self.unit {
             TextUnit::File => self.file.name.clone(),
             _ => format!("{}:{}", self.file.name, span.line),
@@ -147,7 +161,13 @@ impl IndexedFile {
         let json = match self.format {
             Format::Text if self.unit == TextUnit::File => text_row(&text),
             Format::Text => text_row(text.strip_suffix('\r').unwrap_or(&text)),
-            Format::JsonLines => object_row(&origin, &text, text_field)?,
+            Format::Metadata => {
+                let row = dataset.media.row(&origin, &self.file.name, &text)?;
+                object_row(&origin, &row, dataset.text_field.as_deref())?
+            }
+            Format::JsonLines | Format::Media => {
+                object_row(&origin, &text, dataset.text_field.as_deref())?
+            }
         };
         Ok(Row { origin, json })
     }
@@ -158,9 +178,9 @@ fn text_row(text: &str) -> String {
     Value::Object(Map::from_iter([("text".to_owned(), text.into())])).to_string()
 }
 
-/// The object on the line, with its text under `text` if a field is named.
-fn object_row(origin: &str, line: &str, text_field: Option<&str>) -> Result<String, HubError> {
-    let mut object: Map<String, Value> = serde_json::from_str(line).map_err(|error| {
+/// The object on a line.
+pub(crate) fn parse_object(origin: &str, line: &str) -> Result<Map<String, Value>, HubError> {
+    serde_json::from_str(line).map_err(|error| {
         let reason = error.to_string();
         // The parser's own position speaks of line 1, which is not the file's.
         let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(head, _)| head);
@@ -169,7 +189,12 @@ fn object_row(origin: &str, line: &str, text_field: Option<&str>) -> Result<Stri
             column: error.column().max(1),
             reason: reason.to_owned(),
         }
-    })?;
+    })
+}
+
+/// The object on the line, with its text under `text` if a field is named.
+fn object_row(origin: &str, line: &str, text_field: Option<&str>) -> Result<String, HubError> {
+    let mut object = parse_object(origin, line)?;
     let Some(field) = text_field else { return Ok(line.trim_ascii().to_owned()) };
     let text = match object.get(field) {
         Some(Value::String(text)) => text.clone(),
@@ -205,32 +230,53 @@ fn text_members(object: &Map<String, Value>) -> String {
 fn index(file: ListedFile, format: Format, unit: TextUnit) -> Result<IndexedFile, HubError> {
     let unit = match format {
         Format::Text => unit,
-        Format::JsonLines => TextUnit::Line,
+        Format::JsonLines | Format::Metadata => TextUnit::Line,
+        Format::Media => TextUnit::File,
     };
-    let spans = index_file(&file, unit)?;
+    let spans = match format {
+        // One row, whose size is looked at when it is read.
+        Format::Media => vec![RowSpan { start: 0, length: 0, line: 1 }],
+        _ => index_file(&file, unit)?,
+    };
     Ok(IndexedFile { file, format, unit, first_row: 0, spans })
 }
 
-/// The files of a dataset with their formats, in order.
-fn dataset_files(path: &Path) -> Result<Vec<(ListedFile, Format)>, HubError> {
+/// The files of a dataset with their formats, in order, and the images that
+/// its rows may name.
+fn dataset_files(path: &Path) -> Result<(Vec<(ListedFile, Format)>, MediaFolder), HubError> {
     let metadata = fs::metadata(path).map_err(HubError::read(path))?;
-    let files = if metadata.is_dir() {
-        list_files(path, MAX_DATASET_FILES)?
+    let (listed, files) = if metadata.is_dir() {
+        let files = list_files(path, MAX_DATASET_FILES)?;
+        (files.clone(), files)
     } else if metadata.is_file() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        vec![ListedFile { name, path: path.to_owned(), bytes: metadata.len() }]
+        let beside = match path.parent() {
+            Some(folder) if name == METADATA => list_files(folder, MAX_DATASET_FILES)?,
+            _ => Vec::new(),
+        };
+        (beside, vec![ListedFile { name, path: path.to_owned(), bytes: metadata.len() }])
     } else {
         return Err(HubError::Special { path: path.to_owned() });
     };
-    let known: Vec<_> =
+    let mut known: Vec<_> =
         files.into_iter().filter_map(|file| Some((format_of(&file.path)?, file))).collect();
+    if known.iter().any(|(format, _)| *format == Format::Metadata) {
+        known.retain(|(format, _)| *format != Format::Media);
+    }
     if known.is_empty() {
         return Err(HubError::UnknownFormat { path: path.to_owned() });
     }
-    Ok(known.into_iter().map(|(format, file)| (file, format)).collect())
+    let files = known.into_iter().map(|(format, file)| (file, format)).collect();
+    Ok((files, MediaFolder::new(listed)))
 }
 
 fn format_of(path: &Path) -> Option<Format> {
+    if path.file_name()? == METADATA {
+        return Some(Format::Metadata);
+    }
     let extension = path.extension()?;
+    if MEDIA_EXTENSIONS.iter().any(|name| extension.eq_ignore_ascii_case(name)) {
+        return Some(Format::Media);
+    }
     FORMATS.iter().find(|(name, _)| extension.eq_ignore_ascii_case(name)).map(|&(_, format)| format)
 }

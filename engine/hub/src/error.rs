@@ -48,7 +48,8 @@ pub enum HubError {
     },
     /// A file that is no dataset.
     #[error(
-        "read {} as a dataset: only .txt and .jsonl files, and folders that hold such files, are",
+        "read {} as a dataset: only .txt and .jsonl files, images (.png, .jpg, .jpeg, .webp), \
+         sounds (.wav), and folders that hold such files, are",
         path.display()
     )]
     UnknownFormat {

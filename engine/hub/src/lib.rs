@@ -1,8 +1,8 @@
 //! Where models and datasets come from, and what they are known by.
 //!
-//! This crate exists to wall off file formats (text, JSONL, safetensors
-//! headers) and the network: the rest of the engine sees rows, files,
-//! directories and digests.
+//! This crate exists to wall off file formats (text, JSONL, image folders,
+//! safetensors headers) and the network: the rest of the engine sees rows,
+//! files, directories and digests.
 //!
 //! Everything read here was made by somebody else. Files are read at checked
 //! offsets rather than memory-mapped, because a mapped file that shrinks takes
@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod index;
 pub mod limits;
+mod media;
 mod model;
 
 pub use dataset::open_dataset;

@@ -17,6 +17,7 @@ use crate::error::InferenceError;
 use crate::inspect;
 use crate::kernels::lanes::Level;
 use crate::memory::MemoryLimit;
+use crate::perception;
 use crate::score::generate::MAX_BATCH;
 use crate::score::plan::CHUNK_TOKENS;
 use crate::score::{self, Settings};
@@ -69,6 +70,16 @@ impl CandleBackend {
         };
         Ok(Self { options, runner })
     }
+
+    /// The processor, for what runs nowhere else.
+    fn cpu(&self) -> Result<Arc<Cpu>, InferenceError> {
+        match &self.runner {
+            Runner::Cpu(cpu) => Ok(Arc::clone(cpu)),
+            Runner::Candle(_) => {
+                Ok(Arc::new(Cpu::new(self.options.threads.max(1), self.options.instructions)?))
+            }
+        }
+    }
 }
 
 impl Backend for CandleBackend {
@@ -108,6 +119,10 @@ impl Backend for CandleBackend {
         control.check()?;
         let files = Arc::new(CheckpointFiles::open(&checkpoint.directory)?);
         let memory = self.options.memory;
+        if let Some(architecture) = perception::find(&files.config) {
+            let cpu = self.cpu()?;
+            return Ok(perception::load(architecture, &files, &cpu, memory, control)?);
+        }
         let loading = Loading { checkpoint, constraints, tokenizer, memory, control };
         match &self.runner {
             Runner::Cpu(ops) => open(ops, files, loading),

@@ -8,6 +8,8 @@ use evaltasks_core::model::{Checkpoint, NormLimits, Violation};
 use crate::checkpoint::{CheckpointFiles, TensorHeader};
 use crate::config::{ConfigError, config_summary, resolve, tensors};
 use crate::error::InferenceError;
+use crate::neural::TensorList;
+use crate::perception;
 use crate::weights::for_each_f32;
 
 /// The facts that constraints are checked against.
@@ -17,16 +19,17 @@ use crate::weights::for_each_f32;
 /// weights count once. An unknown architecture's are all numbers in the files.
 pub fn facts(files: &CheckpointFiles) -> Result<Checkpoint, InferenceError> {
     let summary = config_summary(&files.config)?;
-    let plan = match resolve(&files.config) {
-        Ok((config, spec)) => Some(plan(files, &config, spec)?),
-        Err(ConfigError::UnsupportedArchitecture { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let plan = Plan::of(files)?;
     let parameters = match &plan {
-        Some(plan) => plan.parameters(),
-        None => files.tensors().values().map(TensorHeader::elements).sum(),
+        Plan::Decoder(plan) => plan.parameters(),
+        Plan::Perceiver(list) => list.parameters(),
+        Plan::Unknown => files.tensors().values().map(TensorHeader::elements).sum(),
     };
-    let is_weight = |name: &str| plan.as_ref().is_none_or(|plan| plan.requires(name));
+    let is_weight = |name: &str| match &plan {
+        Plan::Decoder(plan) => plan.requires(name),
+        Plan::Perceiver(list) => list.requires(name),
+        Plan::Unknown => true,
+    };
     let weights = files.tensors().iter().filter(|(name, _)| is_weight(name));
     let dtypes: BTreeSet<&str> = weights
         .map(|(name, header)| header.dtype(name).map(|_| header.stored.name()))
@@ -37,9 +40,29 @@ pub fn facts(files: &CheckpointFiles) -> Result<Checkpoint, InferenceError> {
         parameters,
         bytes: files.bytes,
         dtypes: dtypes.into_iter().map(str::to_owned).collect(),
-        vocabulary_size: summary.vocabulary_size.map_or(0, |size| size as u64),
+        vocabulary_size: summary.vocabulary_size.map(|size| size as u64),
         sequence_length: summary.max_positions.map(|length| length as u64),
     })
+}
+
+/// The tensors of a checkpoint, by the family of its architecture.
+enum Plan {
+    Decoder(Box<tensors::TensorPlan>),
+    Perceiver(TensorList),
+    Unknown,
+}
+
+impl Plan {
+    fn of(files: &CheckpointFiles) -> Result<Self, InferenceError> {
+        if let Some(architecture) = perception::find(&files.config) {
+            return perception::tensors(architecture, files).map(Plan::Perceiver);
+        }
+        match resolve(&files.config) {
+            Ok((config, spec)) => plan(files, &config, spec).map(Box::new).map(Plan::Decoder),
+            Err(ConfigError::UnsupportedArchitecture { .. }) => Ok(Plan::Unknown),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// The tensors that a configuration asks for, checked against those that are

@@ -1,5 +1,5 @@
-//! Inference: checkpoints, one decoder for every architecture, scoring and
-//! generation.
+//! Inference: checkpoints, one decoder for every architecture of text, scoring
+//! and generation; models that read images or sounds.
 //!
 //! This crate exists to wall off candle and the tokenizer library. The engine
 //! sees [`CandleBackend`] and [`HuggingFaceTokenizer`] through the traits of
@@ -14,8 +14,12 @@ mod error;
 mod inspect;
 mod kernels;
 mod memory;
+mod neural;
+mod perception;
 mod score;
+mod speech;
 mod tokenizer;
+mod vision;
 mod weights;
 
 /// What the benchmarks measure part by part; no promise is made about it.

@@ -94,11 +94,7 @@ pub fn place(
     threads: usize,
     limit: MemoryLimit,
 ) -> Result<(Placement, Budget), InferenceError> {
-    let limit_bytes = match limit {
-        MemoryLimit::Free => free_bytes().map(|bytes| (bytes as f64 * FREE_SHARE) as u64),
-        MemoryLimit::Bytes(bytes) => Some(bytes),
-        MemoryLimit::Streamed { .. } => None,
-    };
+    let limit_bytes = limit_bytes(limit);
     let Estimate { frame, unpacked, layers } = estimate(files, plan);
     let in_layers: u64 = layers.iter().sum();
     let largest_layer = layers.into_iter().max().unwrap_or(0);
@@ -122,6 +118,28 @@ pub fn place(
     let streamed = budget(frame + unpacked.max(2 * largest_layer));
     streamed.activation_bytes(USUAL_CHUNK)?;
     Ok((Placement::Streamed, streamed))
+}
+
+/// Whether weights of so many bytes, all in memory, leave the limit.
+///
+/// # Errors
+///
+/// [`InferenceError::Memory`] when they do not fit.
+pub fn hold(weight_bytes: u64, limit: MemoryLimit) -> Result<(), InferenceError> {
+    let available = limit_bytes(limit).unwrap_or(u64::MAX);
+    let needed = PROCESS_BYTES.saturating_add(weight_bytes);
+    if needed <= available {
+        return Ok(());
+    }
+    Err(InferenceError::Memory { needed_bytes: needed, available_bytes: available })
+}
+
+fn limit_bytes(limit: MemoryLimit) -> Option<u64> {
+    match limit {
+        MemoryLimit::Free => free_bytes().map(|bytes| (bytes as f64 * FREE_SHARE) as u64),
+        MemoryLimit::Bytes(bytes) => Some(bytes),
+        MemoryLimit::Streamed { .. } => None,
+    }
 }
 
 /// Buffers of one thread: the matrices of a tile, its rows packed for a

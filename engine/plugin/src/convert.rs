@@ -32,7 +32,9 @@ same_fields!(wit::Ask => task::Ask { state, requests: all(ask.requests) } as ask
 same_fields!(wit::Request => task::Request {
     key, operation: request.operation.into()
 } as request);
-same_fields!(wit::Blob => task::Blob { id, length, media } as blob);
+same_fields!(wit::Blob => task::Blob {
+    id, length, media, content: task_content()
+} as blob);
 same_fields!(task::Blob => wit::Blob { id, length, media } as blob);
 same_fields!(wit::Message => task::Message { role, parts: all(message.parts) } as message);
 same_fields!(wit::Loglikelihood => task::Loglikelihood {
@@ -55,6 +57,11 @@ same_fields!(task::Label => wit::Label { index, score } as label);
 same_fields!(task::Response => wit::Response {
     key, answer: response.answer.into()
 } as response);
+
+/// A plugin has handles only; the engine gives them their bytes.
+fn task_content() -> evaltasks_core::content::Content {
+    Default::default()
+}
 
 impl From<wit::Step> for task::Step {
     fn from(step: wit::Step) -> Self {

@@ -2,7 +2,7 @@
 
 use std::f64::consts::LN_2;
 
-use evaltasks_core::task::{Answer, Measure, Metric, TaskError};
+use evaltasks_core::task::{Answer, Measure, Metric, Span, TaskError};
 
 use super::PrimaryMetric;
 use crate::aggregate;
@@ -37,13 +37,21 @@ pub(super) fn measure(
     if span.tokens != tokens || tokens == 0 {
         return Err(TaskError::Internal(format!("{} tokens were scored of {tokens}", span.tokens)));
     }
+    measure_span(span)
+}
+
+/// The measures of one text, all tokens of which count.
+pub(crate) fn measure_span(span: &Span) -> Result<Vec<Measure>, TaskError> {
     if !span.logprob.is_finite() {
         return Err(TaskError::Disqualified(format!(
             "the log-probability of a sequence is {}, which is not finite",
             span.logprob
         )));
     }
-    let (tokens, bytes) = (f64::from(tokens), f64::from(span.bytes));
+    if span.tokens == 0 {
+        return Err(TaskError::Internal("no token was scored".to_owned()));
+    }
+    let (tokens, bytes) = (f64::from(span.tokens), f64::from(span.bytes));
     let measure = |name: &str, value, weight| Measure { name: name.to_owned(), value, weight };
     let mut measures = vec![
         measure(LOSS, -span.logprob / tokens, tokens),
@@ -65,7 +73,7 @@ pub(super) fn measure(
 /// - `bits_per_byte`: `-sum(logprob) / (sum(bytes) * ln 2)`, as
 ///   lm-evaluation-harness has it, without a standard error; left out when the
 ///   texts have no bytes.
-pub(super) fn aggregate(
+pub(crate) fn aggregate(
     samples: &[Vec<Measure>],
     primary: PrimaryMetric,
 ) -> Result<Vec<Metric>, TaskError> {

@@ -21,11 +21,13 @@ use evaltasks_core::task::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::answers;
+use crate::{answers, parse};
 
 mod gate;
 mod gate_rule;
 mod metrics;
+
+pub(crate) use metrics::{aggregate, measure_span};
 
 /// Name in competition files.
 pub const ID: &str = "text_loss";
@@ -95,7 +97,7 @@ impl Task for TextLoss {
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
-        let config = parse(config)?;
+        let config: Config = parse(config)?;
         let source = Source {
             dataset: String::new(),
             revision: None,
@@ -112,7 +114,7 @@ impl Task for TextLoss {
         start: u32,
         count: u32,
     ) -> Result<Vec<Step>, TaskError> {
-        let config = parse(config)?;
+        let config: Config = parse(config)?;
         let sequences = sequences(host, &config)?;
         let batches = sequences.iter().take(config.max_batches.get() as usize).map(|sequence| {
             let operation = Operation::TokenLoss(sequence.clone());
@@ -130,7 +132,7 @@ impl Task for TextLoss {
         state: &[u8],
         responses: &[Response],
     ) -> Result<Step, TaskError> {
-        parse(config)?;
+        parse::<Config>(config)?;
         let answers = answers::in_order(responses)?;
         let measures = match state {
             BATCH => metrics::measure(&answers, host.text_settings().sequence_length)?,
@@ -141,16 +143,12 @@ impl Task for TextLoss {
     }
 
     fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError> {
-        let config = parse(config)?;
+        let config: Config = parse(config)?;
         if config.sanity_gate {
             gate::check(samples)?;
         }
-        metrics::aggregate(samples, config.metric)
+        aggregate(samples, config.metric)
     }
-}
-
-fn parse(config: &str) -> Result<Config, TaskError> {
-    serde_json::from_str(config).map_err(|error| TaskError::Config(error.to_string()))
 }
 
 /// All packed sequences, shuffled.

@@ -87,7 +87,7 @@ fn verdict(competition: &Competition, checkpoint: &Checkpoint, backend: &dyn Bac
     let mut unchecked = Vec::new();
     let vocabulary_size = vocabulary_size(&rules.tokenizer, checkpoint)
         .map_err(|reason| unchecked.push(format!("the vocabulary was not checked: {reason}")))
-        .ok();
+        .unwrap_or(None);
     let mut violations = rules.constraints(vocabulary_size).violations(checkpoint);
     // A round reads the weights only of a model whose headers are in order.
     if let (Some(limits), true) = (&rules.norms, violations.is_empty()) {
@@ -106,9 +106,10 @@ fn verdict(competition: &Competition, checkpoint: &Checkpoint, backend: &dyn Bac
     }
 }
 
-/// Ids of the tokenizer that the model would be read with.
-fn vocabulary_size(rule: &TokenizerRule, checkpoint: &Checkpoint) -> Result<u64, String> {
+/// Ids of the tokenizer that the model would be read with, if with any.
+fn vocabulary_size(rule: &TokenizerRule, checkpoint: &Checkpoint) -> Result<Option<u64>, String> {
     let path = match rule {
+        TokenizerRule::Without => return Ok(None),
         TokenizerRule::Submission => &checkpoint.directory,
         TokenizerRule::Fixed(Location::Local(path)) => path,
         TokenizerRule::Fixed(location @ Location::Hub { .. }) => {
@@ -117,7 +118,7 @@ fn vocabulary_size(rule: &TokenizerRule, checkpoint: &Checkpoint) -> Result<u64,
     };
     let tokenizer =
         open_tokenizer(path).map_err(|error| format!("failed to {}", reason(error.as_ref())))?;
-    Ok(tokenizer.vocabulary_size().into())
+    Ok(Some(tokenizer.vocabulary_size().into()))
 }
 
 fn text(report: &Report) -> String {
@@ -138,7 +139,7 @@ fn text(report: &Report) -> String {
         ("parameters", group_digits(*parameters)),
         ("bytes", group_digits(*bytes)),
         ("dtype", dtypes.join(", ")),
-        ("vocabulary", group_digits(*vocabulary_size)),
+        ("vocabulary", vocabulary_size.map_or("none".to_owned(), group_digits)),
         ("sequence length", length),
         ("model sha256", report.model_sha256.clone()),
         ("tensors sha256", tensors.to_owned()),

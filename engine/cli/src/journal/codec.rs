@@ -37,6 +37,7 @@ pub fn checksum(of: &Respondent, request: &RequestDigest, cost_us: i64, answer: 
 
 #[cfg(test)]
 pub(super) mod tests {
+    use evaltasks_core::content::Content;
     use evaltasks_core::task::{Blob, Custom, Label, Span, Text};
 
     use super::*;
@@ -50,7 +51,8 @@ pub(super) mod tests {
             greedy: true,
             per_token: per_token.to_vec(),
         };
-        let blob = Blob { id: 1, length: 2, media: "text/plain".to_owned() };
+        let media = "text/plain".to_owned();
+        let blob = Blob { id: 1, length: 2, media, content: Content::default() };
         vec![
             Answer::Spans(vec![]),
             Answer::Spans(vec![

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use evaltasks_core::backend::Tokenizer;
+use evaltasks_core::backend::{Tokenizer, WithoutTokenizer};
 use evaltasks_core::competition::{
     Competition, Location, OnFailure, Submission, TaskRules, TokenizerRule,
 };
@@ -113,7 +113,11 @@ pub fn open_tokenizer(
     engine: &Engine,
     competition: &Competition,
 ) -> Result<Option<Arc<dyn Tokenizer>>, RoundError> {
-    let TokenizerRule::Fixed(location) = &competition.model.tokenizer else { return Ok(None) };
+    let location = match &competition.model.tokenizer {
+        TokenizerRule::Fixed(location) => location,
+        TokenizerRule::Submission => return Ok(None),
+        TokenizerRule::Without => return Ok(Some(Arc::new(WithoutTokenizer))),
+    };
     let opened = match location {
         Location::Local(path) => (engine.open_tokenizer)(path),
         Location::Hub { .. } => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evaltasks_core::backend::{BackendError, RunControl, Tokenizer};
-use evaltasks_core::competition::{Competition, OnTimeout, Submission};
+use evaltasks_core::competition::{Competition, OnTimeout, Submission, TokenizerRule};
 use evaltasks_core::model::{Checkpoint, ModelConstraints, Violation};
 use evaltasks_core::state::Reading;
 use evaltasks_hub::digest_model;
@@ -138,7 +138,8 @@ fn answers(
     let checkpoint = guard_backend(|| engine.backend.inspect(&directory))?;
     evaluation.parameters = Some(checkpoint.parameters);
     let tokenizer = contest.tokenizer(&directory)?;
-    let constraints = rules.constraints(Some(tokenizer.vocabulary_size().into()));
+    let reads_text = rules.tokenizer != TokenizerRule::Without;
+    let constraints = rules.constraints(reads_text.then(|| tokenizer.vocabulary_size().into()));
     let violations = constraints.violations(&checkpoint);
     if !violations.is_empty() {
         return Err(Stop::Ended(Outcome::Rejected(violations)));

@@ -101,7 +101,7 @@ impl Backend for FakeBackend {
             parameters: model.parameters,
             bytes: 1,
             dtypes: vec!["bfloat16".to_owned()],
-            vocabulary_size: 257,
+            vocabulary_size: Some(257),
             sequence_length: None,
         })
     }

@@ -135,8 +135,10 @@ impl DrawnTask<'_> {
                 let message = format!("{} steps for {ROWS_PER_SHARD} rows", steps.len());
                 return Err(TaskError::Internal(message));
             }
-            for step in steps {
-                check_step(&self.info, 1, &step).map_err(|fault| {
+            for mut step in steps {
+                let checked =
+                    check_step(&self.info, 1, &step).and_then(|()| host.attach(&mut step));
+                checked.map_err(|fault| {
                     TaskError::Internal(format!("{fault} (row {})", rows.len()))
                 })?;
                 rows.push(FirstStep::from(step));

@@ -284,8 +284,10 @@ fn score_shard(
             .collect(),
     };
     let checked = steps.into_iter().zip(rows).map(|(step, (open, _))| {
-        let step = step?;
-        check_step(task.info, open.round + 1, &step).map_err(TaskError::Internal)?;
+        let mut step = step?;
+        check_step(task.info, open.round + 1, &step)
+            .and_then(|()| host.attach(&mut step))
+            .map_err(TaskError::Internal)?;
         Ok(step)
     });
     checked.collect()

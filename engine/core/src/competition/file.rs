@@ -108,10 +108,12 @@ pub struct ModelSection {
     #[serde(default)]
     #[schemars(extend("examples" = [["LlamaForCausalLM", "MistralForCausalLM"]]))]
     pub architectures: Field<Vec<Field<Name>>>,
-    /// Whose tokenizer counts: one for all models, or `any` for each model's
-    /// own.
+    /// Whose tokenizer counts: one for all models, `any` for each model's own,
+    /// or `none` where tasks ask about images or sounds alone.
     pub tokenizer: Field<TokenizerSection>,
-    /// Tokens that a model must read at once, and tokens per sequence.
+    /// Tokens that a model must read at once, and tokens per sequence. Needed
+    /// unless `tokenizer` is `none`.
+    #[serde(default)]
     #[schemars(example = 4096)]
     pub sequence_length: Field<Whole<2, { limits::MAX_TOKENS_PER_REQUEST as u64 }>>,
     /// Element type that all weights must have. Default: any.
@@ -135,11 +137,13 @@ pub struct ParametersSection {
     pub max: Field<ParameterCount>,
 }
 
-/// `any`, or where the tokenizer of all models is.
+/// `any`, `none`, or where the tokenizer of all models is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenizerSection {
     /// Each model's own.
     Any,
+    /// No text is read.
+    Without,
     /// One for all.
     Repository(RepositorySection),
 }
@@ -151,12 +155,13 @@ impl<'de> Deserialize<'de> for TokenizerSection {
             type Value = TokenizerSection;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("`any` or a mapping with the keys `path`, `revision`")
+                formatter.write_str("`any`, `none` or a mapping with the keys `path`, `revision`")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
                 match text {
                     "any" => Ok(TokenizerSection::Any),
+                    "none" => Ok(TokenizerSection::Without),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }
@@ -182,7 +187,7 @@ impl JsonSchema for TokenizerSection {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let repository = generator.subschema_for::<RepositorySection>();
-        schemars::json_schema!({"anyOf": [{"const": "any"}, repository]})
+        schemars::json_schema!({"anyOf": [{"enum": ["any", "none"]}, repository]})
     }
 }
 

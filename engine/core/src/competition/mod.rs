@@ -99,7 +99,7 @@ pub struct ModelRules {
     pub architectures: Vec<String>,
     /// Whose tokenizer counts.
     pub tokenizer: TokenizerRule,
-    /// Tokens per sequence.
+    /// Tokens per sequence; 0 without a tokenizer.
     pub sequence_length: u32,
     /// Demanded element type of the weights.
     pub dtype: Option<String>,
@@ -130,6 +130,8 @@ pub enum TokenizerRule {
     Fixed(Location),
     /// Every model is read with its own; metrics must then be per byte.
     Submission,
+    /// Tasks have no tokens: they ask about images or sounds.
+    Without,
 }
 
 /// A place that data or a tokenizer comes from.

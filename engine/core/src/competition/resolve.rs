@@ -91,10 +91,18 @@ fn model(context: &Context<'_>, given: &Given<ModelSection>) -> Option<ModelRule
         .problems
         .required(&section.tokenizer, "tokenizer", *place)
         .and_then(|given| tokenizer(context, given));
-    let sequence_length = context
-        .problems
-        .required(&section.sequence_length, "sequence_length", *place)
-        .map(|length| length.value.to_u32());
+    let without_tokens = tokenizer == Some(TokenizerRule::Without);
+    let sequence_length = match &section.sequence_length {
+        Field::Absent if without_tokens => Some(0),
+        length => context
+            .problems
+            .required(length, "sequence_length", *place)
+            .map(|length| length.value.to_u32()),
+    };
+    if let (true, Some(given)) = (without_tokens, section.sequence_length.given()) {
+        let message = "`sequence_length` has no effect without a tokenizer";
+        context.problems.warning(given.place.key, message, Some("remove it".to_owned()));
+    }
     let dtype = section.dtype.optional(|given| Some(given.value.name().to_owned()));
     let norms = section.norms.optional(|given| norms(context, given));
     Some(ModelRules {
@@ -130,6 +138,7 @@ fn parameters(context: &Context<'_>, given: &Given<ParametersSection>) -> Option
 fn tokenizer(context: &Context<'_>, given: &Given<TokenizerSection>) -> Option<TokenizerRule> {
     match &given.value {
         TokenizerSection::Any => Some(TokenizerRule::Submission),
+        TokenizerSection::Without => Some(TokenizerRule::Without),
         TokenizerSection::Repository(section) => {
             let path = context.problems.required(&section.path, "path", given.place)?;
             location::pinned(context, path, &section.revision).map(TokenizerRule::Fixed)

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use serde_json::Value;
 
-pub(crate) use files::{map, read_limited};
+pub(crate) use files::{MAX_CONFIG_BYTES, map, read_json, read_limited};
 pub use header::{Stored, TensorHeader};
 
 use crate::error::InferenceError;
@@ -100,7 +100,7 @@ impl CheckpointFiles {
 
     fn open_directory(directory: PathBuf) -> Result<Self, InferenceError> {
         let bytes = files::total_bytes(&directory)?;
-        let config = files::read_json(&directory, files::CONFIG_FILE, files::MAX_CONFIG_BYTES)?;
+        let config = read_json(&directory, files::CONFIG_FILE, MAX_CONFIG_BYTES)?;
         let shards = files::shards(&directory)?;
         let mut tensors = BTreeMap::new();
         let mut maps = Vec::new();

@@ -21,7 +21,7 @@ pub enum ConfigError {
     /// An architecture that is not in the table.
     #[error(
         "architecture {name} is not supported; supported are {}",
-        architecture::names().collect::<Vec<_>>().join(", ")
+        architecture::names().chain(crate::perception::names()).collect::<Vec<_>>().join(", ")
     )]
     UnsupportedArchitecture {
         /// Its name.

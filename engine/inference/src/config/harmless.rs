@@ -2,12 +2,12 @@
 //! computes. Sorted within each group.
 
 /// Whether `key` is one of them.
-pub(super) fn is_harmless(key: &str) -> bool {
+pub(crate) fn is_harmless(key: &str) -> bool {
     keys().any(|harmless| harmless == key)
 }
 
 /// All of them.
-pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
     GROUPS.iter().copied().flatten().copied()
 }
 

@@ -6,10 +6,10 @@
 pub mod alibi;
 pub mod architecture;
 mod error;
-mod harmless;
+pub(crate) mod harmless;
 mod knobs;
 pub mod limits;
-mod reader;
+pub(crate) mod reader;
 mod resolve;
 mod rope;
 pub mod rotary;

@@ -12,7 +12,7 @@ use super::error::ConfigError;
 const MAX_SHOWN_CHARACTERS: usize = 60;
 
 /// One JSON object.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// Where the object stands, ending in a dot; empty for the document.
     path: String,
     object: &'a Map<String, Value>,
@@ -21,9 +21,9 @@ pub(super) struct Reader<'a> {
 
 /// A key and its value.
 #[derive(Clone, Copy)]
-pub(super) struct Field<'r, 'a> {
+pub(crate) struct Field<'r, 'a> {
     /// Where the object stands that the key is of.
-    within: &'r str,
+    pub within: &'r str,
     pub key: &'a str,
     pub value: &'a Value,
 }
@@ -183,12 +183,12 @@ impl<'r, 'a> Field<'r, 'a> {
 }
 
 /// Whether a number stays finite and above zero as f32.
-pub(super) fn is_positive(number: f64) -> bool {
+pub(crate) fn is_positive(number: f64) -> bool {
     (number as f32).is_finite() && number as f32 > 0.0
 }
 
 /// A value as errors repeat it.
-pub(super) fn show(value: &Value) -> String {
+pub(crate) fn show(value: &Value) -> String {
     match value {
         Value::Object(_) => "an object".to_owned(),
         Value::Array(items) => format!("a list of {}", items.len()),

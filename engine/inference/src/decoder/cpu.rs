@@ -38,6 +38,23 @@ impl Cpu {
             })?;
         Ok(Self { level, pool })
     }
+
+    /// The instructions that are used.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// `work` of every index on the threads, in order; the first error in
+    /// order when there are any.
+    pub fn map<T: Send, E: Send>(
+        &self,
+        count: usize,
+        work: impl Fn(usize) -> Result<T, E> + Send + Sync,
+    ) -> Result<Vec<T>, E> {
+        let results: Vec<Result<T, E>> =
+            self.pool.install(|| (0..count).into_par_iter().with_max_len(1).map(work).collect());
+        results.into_iter().collect()
+    }
 }
 
 /// A matrix whose rows are padded with zeros to a multiple of [`WIDTH`].
