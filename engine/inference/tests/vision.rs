@@ -202,7 +202,7 @@ fn what_cannot_be_computed_is_refused_by_name() {
     let rows: [(&str, &str, Value, &str); 21] = [
         (CONFIG, "hidden_act", json!("mish"), "config key hidden_act = \"mish\" is not supported"),
         (CONFIG, "hidden_size", json!(1_000_000_000_000_u64), "must be from 1 to 65536"),
-        (CONFIG, "hidden_size", json!(24), "has shape [1, 1, 16], the configuration asks for"),
+        (CONFIG, "hidden_size", json!(24), "has shape [7, 16], the configuration asks for [7, 24]"),
         (CONFIG, "num_hidden_layers", json!(1_000_000_000_000_u64), "must be from 1 to 1024"),
         (CONFIG, "num_hidden_layers", json!(1), "is surplus"),
         (CONFIG, "num_hidden_layers", json!(3), "is missing"),

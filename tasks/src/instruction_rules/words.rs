@@ -1,10 +1,22 @@
 //! Counts of words.
 
+use unicode_general_category::{GeneralCategory, get_general_category};
+
 use crate::python;
 
-/// Runs of letters, numbers and `_`: matches of `\w+` in Python.
+/// Runs of letters, digits, marks and `_`: matches of `\w+` by Python's library
+/// `regex`, which nltk counts with.
 pub fn count(text: &str) -> usize {
-    text.split(|character| !python::is_word(character)).filter(|run| !run.is_empty()).count()
+    text.split(|character| !is_word(character)).filter(|run| !run.is_empty()).count()
+}
+
+/// By annex C of Unicode's technical standard 18, without join controls.
+fn is_word(character: char) -> bool {
+    use GeneralCategory::{
+        ConnectorPunctuation, DecimalNumber, EnclosingMark, NonspacingMark, SpacingMark,
+    };
+    let others = [ConnectorPunctuation, DecimalNumber, EnclosingMark, NonspacingMark, SpacingMark];
+    character.is_alphabetic() || others.contains(&get_general_category(character))
 }
 
 /// Tokens in capital letters, among those of `nltk.word_tokenize`: punctuation
@@ -21,8 +33,10 @@ fn parts(word: &str) -> Vec<&str> {
     for (at, character) in word.char_indices() {
         let after = &word[at + character.len_utf8()..];
         let stands_alone = match character {
-            ';' | '@' | '#' | '$' | '%' | '&' | '?' | '!' | '(' | ')' | '[' | ']' | '{' | '}'
-            | '<' | '>' | '"' | '`' | '«' | '»' | '“' | '”' | '‘' | '’' | '„' => true,
+            ';' | '*' | '@' | '#' | '$' | '%' | '&' | '?' | '!' | '(' | ')' | '[' | ']' | '{'
+            | '}' | '<' | '>' | '"' | '`' | '«' | '»' | '“' | '”' | '‘' | '’' | '„' => {
+                true
+            }
             // Within numbers they do not.
             ':' | ',' => !after.starts_with(|next: char| next.is_ascii_digit()),
             '-' | '.' => after.starts_with(character) || word[..at].ends_with(character),

@@ -53,15 +53,11 @@ pub enum JournalError {
         source: rusqlite::Error,
     },
     /// The file is something else, or damaged.
-    #[error(
-        "use the cache {}: {reason}; nothing in a cache is lost by removing it, else name another \
-         file",
-        path.display()
-    )]
+    #[error("use the cache {}: {reason}", path.display())]
     NotACache {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// What it is, and what to do about it.
         reason: String,
     },
 }

@@ -100,10 +100,13 @@ fn prepare(connection: &mut Connection) -> Result<Option<String>, rusqlite::Erro
             journal_mode(connection)?;
             None
         }
-        Nature::Journal(version) => {
-            Some(format!("its version is {version}, this program's is {SCHEMA_VERSION}"))
+        Nature::Journal(version) => Some(format!(
+            "its version is {version}, this program's is {SCHEMA_VERSION}; remove it \
+             or name another file"
+        )),
+        Nature::Empty | Nature::Other => {
+            Some("it belongs to another program; name another file".to_owned())
         }
-        Nature::Empty | Nature::Other => Some("it belongs to another program".to_owned()),
     })
 }
 
@@ -143,12 +146,14 @@ impl Nature {
 pub fn explain(path: &Path, source: rusqlite::Error) -> JournalError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => {
-            JournalError::NotACache { path, reason: "it is no SQLite database".to_owned() }
-        }
-        Some(ErrorCode::DatabaseCorrupt) => {
-            JournalError::NotACache { path, reason: "it is damaged".to_owned() }
-        }
+        Some(ErrorCode::NotADatabase) => JournalError::NotACache {
+            path,
+            reason: "it is no SQLite database; name another file".to_owned(),
+        },
+        Some(ErrorCode::DatabaseCorrupt) => JournalError::NotACache {
+            path,
+            reason: "it is damaged; remove it: all that was in it can be computed again".to_owned(),
+        },
         _ => JournalError::Sqlite { path, source },
     }
 }

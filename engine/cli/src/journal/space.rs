@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{JournalError, SqliteJournal, seconds_to_sql, unix_seconds};
 
 /// Entries that go at a time when there are too many bytes.
-const ENTRIES_AT_ONCE: usize = 256;
+const ENTRIES_AT_ONCE: usize = 32;
 
 /// What a journal holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

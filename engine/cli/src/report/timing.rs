@@ -74,8 +74,15 @@ mod tests {
             task(2, "prose", 2.0, 3),
             task(2, "co\u{1b}de", 0.0, 0),
         ];
-        insta::assert_snapshot!(render_timing(&timing(tasks)), @"");
-        insta::assert_snapshot!(render_timing(&timing(vec![task(1, "prose", 0.0, 0)])), @"");
+        insta::assert_snapshot!(render_timing(&timing(tasks)), @r"
+        9.0 s, of which 4.0 s of inference:
+          prose: 3.5 s (87.5%), 5,000 tokens, 5 answers computed and 14 from the cache
+          co\u{1b}de: 0.5 s (12.5%), 1,000 tokens, 1 answers computed and 14 from the cache
+        ");
+        insta::assert_snapshot!(render_timing(&timing(vec![task(1, "prose", 0.0, 0)])), @r"
+        9.0 s, of which 0.0 s of inference:
+          prose: 0.0 s (0%), 0 tokens, 0 answers computed and 7 from the cache
+        ");
         assert_eq!(render_timing(&timing(vec![])), "");
     }
 }

@@ -75,6 +75,8 @@ impl FakeModel {
 pub struct FakeBackend {
     /// How often a model was loaded.
     pub loads: AtomicU32,
+    /// How often models were run.
+    pub runs: Arc<AtomicU32>,
     /// How many operations were answered.
     pub computed: Arc<AtomicU32>,
     /// Part of the version that answers are recorded under.
@@ -138,13 +140,17 @@ impl Backend for FakeBackend {
                 Err(BackendError::Engine("the device is busy".to_owned()))
             }
             Fault::TimesOut => Err(BackendError::TimeLimit { limit_seconds: 1.0 }),
-            _ => Ok(Box::new(LoadedFake { model, computed: Arc::clone(&self.computed) })),
+            _ => {
+                let (runs, computed) = (Arc::clone(&self.runs), Arc::clone(&self.computed));
+                Ok(Box::new(LoadedFake { model, runs, computed }))
+            }
         }
     }
 }
 
 struct LoadedFake {
     model: FakeModel,
+    runs: Arc<AtomicU32>,
     computed: Arc<AtomicU32>,
 }
 
@@ -154,6 +160,7 @@ impl Model for LoadedFake {
         operations: &[&Operation],
         control: &RunControl,
     ) -> Result<Vec<Answer>, BackendError> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
         let answers = self.model.run(operations, control)?;
         self.computed.fetch_add(answers.len() as u32, Ordering::SeqCst);
         Ok(answers)

@@ -212,6 +212,27 @@ fn a_change_invalidates_what_depends_on_it_and_nothing_else() {
     }
 }
 
+/// All tasks are asked together, and each is told what it took.
+#[test]
+fn a_round_of_questions_is_one_run_for_all_tasks() {
+    let scene = Scene::new(&[("early", 3.0, Fault::None), ("late", 2.0, Fault::None)]);
+    let round = scene.run_with(None, &competition(TWO_TASKS, ""), BLOCK, None).unwrap();
+    // Two models, and `b` asks twice.
+    assert_eq!(scene.backend.runs.load(Ordering::SeqCst), 2 * 2);
+    let told: Vec<_> = round
+        .timing
+        .tasks
+        .iter()
+        .map(|one| (one.uid, one.task.as_str(), one.computed_tokens, one.computed_answers))
+        .collect();
+    assert_eq!(told, [(0, "a", 2, 2), (0, "b", 4, 4), (1, "a", 2, 2), (1, "b", 4, 4)]);
+    // Rows are of 15 and 16 bytes, and `b` has one more before them; of each
+    // question all tokens but the first are scored.
+    let tasks = &round.result.competitions[0].submissions[0].tasks;
+    let tokens: Vec<u64> = tasks.iter().map(|task| task.tokens).collect();
+    assert_eq!(tokens, [14 + 15, 15 + 16 + 2 + 2]);
+}
+
 /// Wherever a round ends, the next one goes on there.
 #[test]
 fn a_round_that_was_ended_goes_on_where_it_was() {

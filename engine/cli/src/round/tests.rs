@@ -194,19 +194,23 @@ fn the_best_wins_a_copy_gets_nothing_and_a_misfit_is_rejected() {
     main: 6 submissions
     prepare a
     evaluate weak
-    a: 1 of 1 tokens
+    a: 0 of 31 tokens
+    a: 1 of 17 tokens
     a: 2 of 2 tokens
     loss Some(3.035)
     evaluate strong
-    a: 1 of 1 tokens
+    a: 0 of 31 tokens
+    a: 1 of 17 tokens
     a: 2 of 2 tokens
     loss Some(2.035)
     evaluate close
-    a: 1 of 1 tokens
+    a: 0 of 31 tokens
+    a: 1 of 17 tokens
     a: 2 of 2 tokens
     loss Some(2.034)
     evaluate weaker
-    a: 1 of 1 tokens
+    a: 0 of 31 tokens
+    a: 1 of 17 tokens
     a: 2 of 2 tokens
     loss Some(2.535)
     evaluate copycat

@@ -10,8 +10,8 @@ use super::config::{
 };
 use super::preprocess::Pixels;
 use super::{Classifier, ImageError};
-use crate::config::ConfigError;
 use crate::config::reader::Reader;
+use crate::config::{Activation, ConfigError};
 use crate::error::InferenceError;
 use crate::kernels::lanes::Level;
 use crate::neural::map::{DepthwiseConvolution, Window};
@@ -209,7 +209,8 @@ impl Classifier for ResNet {
             for (index, convolution) in block.convolutions.iter().enumerate() {
                 map = convolution.apply(level, &map);
                 if index < last {
-                    map = activate(self.activation, level, map);
+                    // Within a block it is this one, whatever `hidden_act` says.
+                    map = activate(ActivationFunction::Common(Activation::Relu), level, map);
                 }
             }
             map.places.add(&beside.places);
