@@ -9,6 +9,7 @@ mod demo;
 mod hostile_models;
 mod inspect;
 mod loss;
+mod parity;
 mod plugins;
 mod rank;
 mod run;

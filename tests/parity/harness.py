@@ -1,0 +1,72 @@
+"""Writes expected.json: what lm_eval finds for the tasks in tasks/ with one of
+the demo's models, sample by sample.
+
+Run it from anywhere: python tests/parity/harness.py
+"""
+
+import json
+import os
+import pathlib
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+# Paths in the task files are relative to them.
+os.chdir(HERE / "tasks")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import lm_eval
+import lm_eval.tasks
+import torch
+
+MODEL = {
+    "pretrained": str(ROOT / "competitions/demo/models/careful"),
+    "tokenizer": str(ROOT / "competitions/demo/tokenizer"),
+    "dtype": "float32",
+}
+
+
+def plain(value):
+    """Numbers and texts as JSON has them."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def main():
+    torch.set_num_threads(2)
+    manager = lm_eval.tasks.TaskManager(include_path=str(HERE / "tasks"), include_defaults=False)
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args=MODEL,
+        tasks=sorted(manager.all_tasks),
+        task_manager=manager,
+        batch_size=1,
+        device="cpu",
+        log_samples=True,
+        cache_requests=False,
+    )
+    tasks = {}
+    for task, metrics in found["results"].items():
+        samples = found["samples"][task]
+        names = sorted({name for sample in samples for name in sample["metrics"]})
+        kept = [
+            {
+                "doc_id": sample["doc_id"],
+                "filter": sample["filter"],
+                "resps": plain(sample["resps"]),
+                "filtered_resps": plain(sample["filtered_resps"]),
+                "scores": {name: plain(sample[name]) for name in names if name in sample},
+            }
+            for sample in sorted(samples, key=lambda one: (one["filter"], one["doc_id"]))
+        ]
+        numbers = {key: plain(one) for key, one in metrics.items() if "," in key}
+        tasks[task.removeprefix("parity_")] = {"metrics": numbers, "samples": kept}
+    content = {"lm_eval": lm_eval.__version__, "torch": torch.__version__, "tasks": tasks}
+    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True)
+    (HERE / "expected.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
