@@ -113,7 +113,7 @@ submissions:
 def engine(options, folder, name):
     """Seconds and metrics of one run of the program."""
     with tempfile.TemporaryDirectory() as out:
-        command = [options.evaltasks, "run", f"{folder}/{name}_competition.yaml", "--out", out]
+        command = [options.evaltasks, "run", "--no-cache", f"{folder}/{name}_competition.yaml", "--out", out]
         command += ["--threads", str(options.threads)]
         begin = time.perf_counter()
         ended = subprocess.run(command, capture_output=True, text=True)
