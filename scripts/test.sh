@@ -31,12 +31,9 @@ debian_rust() {
     [ -d "$(/usr/bin/rustc --print sysroot 2>/dev/null)/lib/rustlib/src" ] &&
         { command -v wasm-ld || command -v wasm-ld-19; }
 }
-python_tool() { # python_tool MODULE PACKAGE
-    python3 -c "import $1" 2>/dev/null ||
-        python3 -m pip install --quiet --target "$tools/python" "$2"
-}
-c() { command -v zig || python_tool ziglang ziglang; }
-python() { command -v componentize-py || python_tool componentize_py componentize-py; }
+python_tool() { python3 -m pip install --quiet --target "$tools/python" "$1"; }
+c() { command -v zig || python3 -c "import ziglang" || python_tool ziglang; }
+python() { command -v componentize-py || python_tool componentize-py; }
 javascript() {
     command -v componentize-qjs || npm install --silent --prefix "$tools" componentize-qjs
 }
