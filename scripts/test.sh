@@ -18,8 +18,8 @@ command -v cc >/dev/null 2>&1 || {
 # and fail when one of REQUIRE_WASM_TOOLCHAIN does not build.
 wasm=wasm32-unknown-unknown
 tools=$PWD/target/tools
-export PATH="$tools/python/bin:$tools/node_modules/.bin:$PATH"
-export PYTHONPATH="$tools/python${PYTHONPATH:+:$PYTHONPATH}"
+export PATH="$tools/componentize-py/bin:$tools/node_modules/.bin:$PATH"
+export PYTHONPATH="$tools/componentize-py:$tools/ziglang${PYTHONPATH:+:$PYTHONPATH}"
 rust() { # by rustup, or as Debian's packages
     [ -d "$(rustc --print target-libdir --target $wasm 2>/dev/null)" ] || debian_rust ||
         rustup target add $wasm || {
@@ -31,7 +31,8 @@ debian_rust() {
     [ -d "$(/usr/bin/rustc --print sysroot 2>/dev/null)/lib/rustlib/src" ] &&
         { command -v wasm-ld || command -v wasm-ld-19; }
 }
-python_tool() { python3 -m pip install --quiet --target "$tools/python" "$1"; }
+# A folder each: pip adds no program to one that is there.
+python_tool() { python3 -m pip install --quiet --target "$tools/$1" "$1"; }
 c() { command -v zig || python3 -c "import ziglang" || python_tool ziglang; }
 python() { command -v componentize-py || python_tool componentize-py; }
 javascript() {
