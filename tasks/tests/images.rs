@@ -12,7 +12,7 @@ use evaltasks_core::source::Row;
 use evaltasks_core::task::{
     Answer, Label, Metric, Operation, Part, Prompt, Response, Span, Step, Task, TaskError,
 };
-use evaltasks_tasks::image_classification::{ImageClassification, ZeroShotImageClassification};
+use evaltasks_tasks::image_classification::{IMAGE_CLASSIFICATION, ZERO_SHOT_IMAGE_CLASSIFICATION};
 use evaltasks_tasks::image_text_loss::ImageTextLoss;
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ fn labels_meet_classes_by_name_or_by_index() {
         (json!({"labels": "by_guess"}), &[], Err("read the task's configuration")),
     ];
     for (config, rows, expected) in cases {
-        match (asked(&ImageClassification, &config, rows), expected) {
+        match (asked(&IMAGE_CLASSIFICATION, &config, rows), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{config}"),
             (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
             (found, expected) => panic!("{config}: {found:?}, expected {expected:?}"),
@@ -92,9 +92,9 @@ fn labels_meet_classes_by_name_or_by_index() {
 fn zero_shot_labels_are_put_into_the_prompt() {
     let config = json!({"prompt": "a {label}!"});
     let rows = [image(json!("cat")), image(json!("ant"))];
-    let found = asked(&ZeroShotImageClassification, &config, &rows).unwrap();
+    let found = asked(&ZERO_SHOT_IMAGE_CLASSIFICATION, &config, &rows).unwrap();
     assert_eq!(found, [r#"1 of ["a ant!", "a cat!"]"#, r#"0 of ["a ant!", "a cat!"]"#]);
-    let error = asked(&ZeroShotImageClassification, &json!({"prompt": "a cat"}), &rows);
+    let error = asked(&ZERO_SHOT_IMAGE_CLASSIFICATION, &json!({"prompt": "a cat"}), &rows);
     assert!(error.unwrap_err().contains("the prompt has no {label}"));
 }
 
@@ -104,7 +104,7 @@ fn labels(scores: &[(u32, f32)]) -> Answer {
 }
 
 fn metrics(config: &Value, rows: &[(u32, Answer)]) -> Result<Vec<Metric>, TaskError> {
-    let (task, host, config) = (ImageClassification, host(&[]), config.to_string());
+    let (task, host, config) = (&IMAGE_CLASSIFICATION, host(&[]), config.to_string());
     let score = |(class, answer): &(u32, Answer)| {
         let responses = [Response { key: 0, answer: answer.clone() }];
         match task.score(&host, &config, &class.to_le_bytes(), &responses)? {

@@ -36,16 +36,32 @@ pub const ID: &str = "image_classification";
 /// Name in competition files.
 pub const ZERO_SHOT_ID: &str = "zero_shot_image_classification";
 
-inventory::submit! { NativeTask { id: ID, task: &ImageClassification } }
-inventory::submit! { NativeTask { id: ZERO_SHOT_ID, task: &ZeroShotImageClassification } }
+inventory::submit! { NativeTask { id: ID, task: &IMAGE_CLASSIFICATION } }
+inventory::submit! { NativeTask { id: ZERO_SHOT_ID, task: &ZERO_SHOT_IMAGE_CLASSIFICATION } }
 
 /// For models with classes of their own; see the module.
-#[derive(Clone, Copy, Debug)]
-pub struct ImageClassification;
+pub static IMAGE_CLASSIFICATION: ImageTask = ImageTask {
+    id: ID,
+    summary: "accuracy and calibration of a model's own classes on images",
+    schema: || schemars::schema_for!(Config),
+    question: Question::classifier,
+};
 
 /// For models that compare images with texts; see the module.
-#[derive(Clone, Copy, Debug)]
-pub struct ZeroShotImageClassification;
+pub static ZERO_SHOT_IMAGE_CLASSIFICATION: ImageTask = ImageTask {
+    id: ZERO_SHOT_ID,
+    summary: "accuracy and calibration of images matched with texts",
+    schema: || schemars::schema_for!(ZeroShotConfig),
+    question: Question::zero_shot,
+};
+
+/// What the two tasks differ in.
+pub struct ImageTask {
+    id: &'static str,
+    summary: &'static str,
+    schema: fn() -> schemars::Schema,
+    question: fn(&str) -> Result<Question, TaskError>,
+}
 
 /// Where labels are and what counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -189,25 +205,20 @@ fn score(state: &[u8], responses: &[Response]) -> Result<Step, TaskError> {
     }
 }
 
-fn info(id: &str, summary: &str, schema: &schemars::Schema) -> Info {
-    Info {
-        id: id.to_owned(),
-        version: "1.0.0".to_owned(),
-        summary: summary.to_owned(),
-        config_schema: schema.as_value().to_string(),
-        operations: vec!["classify".to_owned()],
-        max_rounds: 1,
-    }
-}
-
-impl Task for ImageClassification {
+impl Task for ImageTask {
     fn describe(&self) -> Info {
-        let summary = "accuracy and calibration of a model's own classes on images";
-        info(ID, summary, &schemars::schema_for!(Config))
+        Info {
+            id: self.id.to_owned(),
+            version: "1.0.0".to_owned(),
+            summary: self.summary.to_owned(),
+            config_schema: (self.schema)().as_value().to_string(),
+            operations: vec!["classify".to_owned()],
+            max_rounds: 1,
+        }
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
-        Question::classifier(config).map(|question| question.plan())
+        (self.question)(config).map(|question| question.plan())
     }
 
     fn build(
@@ -217,7 +228,7 @@ impl Task for ImageClassification {
         start: u32,
         count: u32,
     ) -> Result<Vec<Step>, TaskError> {
-        Question::classifier(config)?.build(host, start, count)
+        (self.question)(config)?.build(host, start, count)
     }
 
     fn score(
@@ -231,41 +242,6 @@ impl Task for ImageClassification {
     }
 
     fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError> {
-        metrics::aggregate(samples, &Question::classifier(config)?.config)
-    }
-}
-
-impl Task for ZeroShotImageClassification {
-    fn describe(&self) -> Info {
-        let summary = "accuracy and calibration of images matched with texts";
-        info(ZERO_SHOT_ID, summary, &schemars::schema_for!(ZeroShotConfig))
-    }
-
-    fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
-        Question::zero_shot(config).map(|question| question.plan())
-    }
-
-    fn build(
-        &self,
-        host: &dyn Host,
-        config: &str,
-        start: u32,
-        count: u32,
-    ) -> Result<Vec<Step>, TaskError> {
-        Question::zero_shot(config)?.build(host, start, count)
-    }
-
-    fn score(
-        &self,
-        _: &dyn Host,
-        _: &str,
-        state: &[u8],
-        responses: &[Response],
-    ) -> Result<Step, TaskError> {
-        score(state, responses)
-    }
-
-    fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError> {
-        metrics::aggregate(samples, &Question::zero_shot(config)?.config)
+        metrics::aggregate(samples, &(self.question)(config)?.config)
     }
 }
