@@ -5,8 +5,12 @@
 //! the client.
 
 mod address;
+mod timelock;
 mod wallet;
 
 pub use address::{Address, AddressError};
 pub use evaltasks_core::chain::{Chain, Commitment, Metagraph, Neuron};
+pub use timelock::{
+    COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, reveal_round, unlock,
+};
 pub use wallet::{Hotkey, MAX_KEY_BYTES, OpenedHotkey, Password, WalletError, open_hotkey};
