@@ -8,7 +8,6 @@
 //! offsets rather than memory-mapped, because a mapped file that shrinks takes
 //! the process with it, while a short read is an error like any other.
 
-mod address;
 mod dataset;
 mod digest;
 mod download;
@@ -19,10 +18,12 @@ mod index;
 pub mod limits;
 mod media;
 mod model;
+pub mod net;
 
 pub use dataset::open_dataset;
 pub use digest::{FileDigest, ModelDigest, TensorDigest, digest_model};
 pub use download::{Download, DownloadLimits, download, downloaded};
 pub use draw::{draw_rows, rows_sha256};
-pub use error::{DownloadFault, HubError};
+pub use error::HubError;
 pub use model::LocalModels;
+pub use net::DownloadFault;

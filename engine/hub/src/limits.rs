@@ -30,3 +30,13 @@ pub const MAX_REDIRECTS: u32 = 5;
 pub const DOWNLOAD_ATTEMPTS: u32 = 3;
 /// Wait before a download is attempted again.
 pub const DOWNLOAD_BACKOFF: Duration = Duration::from_secs(1);
+/// Longest wait before something is attempted again, whatever a server asks for.
+pub const MAX_RETRY_WAIT: Duration = Duration::from_secs(60);
+/// Time for a file of any size.
+pub const LARGE_DOWNLOAD_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes that a server must send in each [`PROGRESS_WINDOW`].
+pub const MIN_WINDOW_BYTES: u64 = 32 << 10;
+/// Time that is spent waiting for a server before its pace is looked at.
+pub const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
+/// Connections to one server that are kept for the next request.
+pub const MAX_IDLE_CONNECTIONS: usize = 8;
