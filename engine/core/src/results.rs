@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::Violation;
+use crate::source::DrawnPage;
 use crate::task::{Measure, Metric, Request, Response, RowLog};
 
 /// One run of the engine over one or more competitions.
@@ -96,9 +97,58 @@ pub struct TaskResult {
     pub dataset: String,
     /// SHA-256 over all rows that the round drew.
     pub rows_sha256: String,
+    /// What the round drew, dataset by dataset.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<DrawnData>,
     /// Why the task does not count this round; its weight is then 0, and
     /// that of the others is scaled up.
     pub dropped: Option<String>,
+}
+
+/// What a round drew from one dataset for one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrawnData {
+    /// What the rows are for.
+    pub role: DataRole,
+    /// Where they came from.
+    pub dataset: String,
+    /// Commit that they are of, where there is one.
+    pub revision: Option<String>,
+    /// How many there are.
+    pub rows: u64,
+    /// Bytes of their JSON.
+    pub bytes: u64,
+    /// SHA-256 over all of them.
+    pub sha256: String,
+    /// The pages that they are of, in the order drawn.
+    pub pages: Vec<DrawnPage>,
+}
+
+/// See [`DrawnData::role`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataRole {
+    /// Questions: `dataset` of the task.
+    Dataset,
+    /// Examples before questions: `fewshot_dataset`.
+    FewshotDataset,
+}
+
+/// Where one row of a task came from: a line of `rows_<task>.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowRecord {
+    /// Key of the competition.
+    pub competition: String,
+    /// Name of the task in the competition.
+    pub task: String,
+    /// What the row is for.
+    pub role: DataRole,
+    /// Its index among the rows drawn.
+    pub index: u64,
+    /// File and line, or dataset and index.
+    pub origin: String,
+    /// SHA-256 of its JSON.
+    pub sha256: String,
 }
 
 /// One submission's way through the round.

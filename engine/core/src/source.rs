@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::competition::DatasetRules;
+use crate::random::Seed;
+
 /// Any error of an implementation, with its chain of sources.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -19,6 +22,36 @@ pub trait Dataset: Send + Sync {
 
     /// Rows `start .. start + count`, each a JSON object; fewer at the end.
     fn rows(&self, start: u64, count: u64) -> Result<Vec<Row>, SourceError>;
+}
+
+/// Draws the rows of a round, wherever they are.
+pub trait DatasetSource: Send + Sync {
+    /// What `rules` draw by a round's seed: the same for everybody who sees
+    /// the same data.
+    fn draw(&self, rules: &DatasetRules, seed: &Seed) -> Result<Drawn, SourceError>;
+}
+
+/// What a round drew from one dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drawn {
+    /// The rows, in order.
+    pub rows: Vec<Row>,
+    /// Commit that they are of, where there is one.
+    pub revision: Option<String>,
+    /// The pages that they are of, in the order drawn.
+    pub pages: Vec<DrawnPage>,
+}
+
+/// Rows that stand together in a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrawnPage {
+    /// Configuration of a hub dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// Index of the first row.
+    pub start: u64,
+    /// How many there were; fewer than wanted at the end of the data.
+    pub rows: u64,
 }
 
 /// One row of a dataset.

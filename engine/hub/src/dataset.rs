@@ -1,6 +1,7 @@
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use evaltasks_core::binary::may_hold_binaries;
 use evaltasks_core::competition::{DatasetRules, Location, TextUnit};
@@ -9,22 +10,31 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::HubError;
+use crate::csv_rows::{csv_object, index_csv};
 use crate::files::{ListedFile, list_files};
 use crate::index::{RowSpan, index_file};
 use crate::limits::{MAX_DATASET_FILES, MAX_DATASET_ROWS};
 use crate::media::{MEDIA_EXTENSIONS, MediaFolder, check_binaries, media_row};
+use crate::members::Members;
+use crate::parquet_rows::ParquetFile;
+use crate::read_at::FileAt;
 
-/// Opens the dataset that a competition names: a `.txt` file, a `.jsonl` file,
-/// an image, a sound (`.wav`), or a folder of them, read in the order of their paths' bytes.
+/// Opens the dataset that a competition names: a file of text (`.txt`), of
+/// JSON lines (`.jsonl`), of CSV (`.csv`, `.tsv`) or Parquet (`.parquet`), an
+/// image, a sound (`.wav`), or a folder of them, read in the order of their
+/// paths' bytes.
 ///
 /// A row of text becomes `{"text": ...}`. A line of JSONL stays the object that
-/// it is; when `text_field` is set, the member of that name is what tasks see
-/// as `text`. Blank lines are no rows. An image becomes `{"image": ...}`, a
-/// sound `{"audio": ...}`, with, as `label`, the name of the folder that it is
-/// in. In a folder with a `metadata.jsonl`, its lines are the rows, and a file
-/// is a row's member where the row names it as `file_name`. Opening reads every
-/// text once to find where its rows are; what they hold is checked when they
-/// are read. What cannot be decoded stays, with the reason in its place.
+/// it is; a record of CSV becomes one of texts, a row of Parquet one of its
+/// columns. When `columns` is set, only those members are kept, and read where
+/// the format allows it; when `text_field` is set, the member of that name is
+/// what tasks see as `text`. Blank lines are no rows. An image becomes
+/// `{"image": ...}`, a sound `{"audio": ...}`, with, as `label`, the name of the
+/// folder that it is in. In a folder with a `metadata.jsonl`, its lines are the
+/// rows, and a file is a row's member where the row names it as `file_name`.
+/// Opening reads the footer of Parquet files, and every other text once to find
+/// where its rows are; what they hold is checked when they are read. What cannot
+/// be decoded stays, with the reason in its place.
 ///
 /// # Errors
 /// Places on the hub, other formats, datasets without a row, and everything
@@ -34,43 +44,102 @@ pub fn open_dataset(rules: &DatasetRules) -> Result<Box<dyn Dataset>, HubError> 
         Location::Local(path) => path,
         hub @ Location::Hub { .. } => return Err(HubError::NeedsHub { what: hub.to_string() }),
     };
+    let members = Members::new(rules);
     let (files, media) = dataset_files(path)?;
     // Collected as results first, so that the error named is always the first
     // file's, whichever thread is faster.
-    let indexed: Vec<_> =
-        files.into_par_iter().map(|(file, format)| index(file, format, rules.unit)).collect();
-
-    let mut files = Vec::with_capacity(indexed.len());
-    let mut rows = 0_u64;
-    for file in indexed {
-        let mut file = file?;
-        file.first_row = rows;
-        rows += file.spans.len() as u64;
-        files.push(file);
+    let opened: Vec<_> = files
+        .into_par_iter()
+        .map(|(file, format)| open(file, format, rules.unit, &members))
+        .collect();
+    let opened = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let indexed: u64 = opened.iter().map(Rows::indexed).sum();
+    if indexed > MAX_DATASET_ROWS {
+        return Err(HubError::TooManyRows { path: path.clone(), limit: MAX_DATASET_ROWS });
     }
-    match rows {
-        0 => Err(HubError::NoRows { path: path.clone() }),
-        1..=MAX_DATASET_ROWS => {
-            let text_field = rules.text_field.clone();
-            Ok(Box::new(LocalDataset { files, rows, text_field, media }))
+    let dataset = FileSet::new(opened, LocalContext { members, media });
+    if dataset.is_empty() {
+        return Err(HubError::NoRows { path: path.clone() });
+    }
+    Ok(Box::new(dataset))
+}
+
+/// Files one after the other as one dataset.
+struct FileSet {
+    /// Each with the index of its first row.
+    files: Vec<(u64, Rows)>,
+    rows: u64,
+    context: LocalContext,
+}
+
+/// What reading a row needs beside its file.
+struct LocalContext {
+    members: Members,
+    media: MediaFolder,
+}
+
+impl FileSet {
+    fn new(opened: Vec<Rows>, context: LocalContext) -> Self {
+        let mut rows = 0_u64;
+        let mut files = Vec::with_capacity(opened.len());
+        for file in opened {
+            let first = rows;
+            rows = rows.saturating_add(file.len());
+            files.push((first, file));
         }
-        _ => Err(HubError::TooManyRows { path: path.clone(), limit: MAX_DATASET_ROWS }),
+        FileSet { files, rows, context }
     }
 }
 
-struct LocalDataset {
-    files: Vec<IndexedFile>,
-    rows: u64,
-    text_field: Option<String>,
-    media: MediaFolder,
+/// The rows of one file.
+enum Rows {
+    /// Found by an index.
+    Indexed(IndexedFile),
+    /// Found by a footer.
+    Parquet(Box<ParquetFile>),
+    /// The file is one.
+    Media(ListedFile),
+}
+
+impl Rows {
+    fn len(&self) -> u64 {
+        match self {
+            Rows::Indexed(file) => file.spans.len() as u64,
+            Rows::Parquet(file) => file.len(),
+            Rows::Media(_) => 1,
+        }
+    }
+
+    /// Rows that an index holds in memory.
+    fn indexed(&self) -> u64 {
+        if let Rows::Parquet(_) = self { 0 } else { self.len() }
+    }
+
+    /// Appends the rows `start .. start + count`, which are there.
+    fn read(
+        &self,
+        start: u64,
+        count: u64,
+        context: &LocalContext,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), HubError> {
+        match self {
+            Rows::Indexed(file) => {
+                let spans = file.spans.iter().skip(start as usize).take(count as usize);
+                file.read(spans, context, rows)
+            }
+            Rows::Parquet(file) => file.read(start, count, rows),
+            Rows::Media(file) => media_row(file).map(|row| rows.push(row)),
+        }
+    }
 }
 
 struct IndexedFile {
     file: ListedFile,
     format: Format,
     unit: TextUnit,
-    /// Index in the dataset of this file's first row.
-    first_row: u64,
+    /// Names of the columns of a CSV file.
+    header: Vec<String>,
     spans: Vec<RowSpan>,
 }
 
@@ -78,16 +147,25 @@ struct IndexedFile {
 enum Format {
     Text,
     JsonLines,
+    /// Values between bytes like this.
+    Csv(u8),
+    Parquet,
     /// JSON lines that name files beside them.
     Metadata,
     Media,
 }
 
-const FORMATS: [(&str, Format); 2] = [("txt", Format::Text), ("jsonl", Format::JsonLines)];
+const FORMATS: [(&str, Format); 5] = [
+    ("txt", Format::Text),
+    ("jsonl", Format::JsonLines),
+    ("csv", Format::Csv(b',')),
+    ("tsv", Format::Csv(b'\t')),
+    ("parquet", Format::Parquet),
+];
 /// Name of a file of [`Format::Metadata`], as the `datasets` library has it.
 const METADATA: &str = "metadata.jsonl";
 
-impl Dataset for LocalDataset {
+impl Dataset for FileSet {
     fn len(&self) -> u64 {
         self.rows
     }
@@ -95,19 +173,14 @@ impl Dataset for LocalDataset {
     fn rows(&self, start: u64, count: u64) -> Result<Vec<Row>, SourceError> {
         let end = start.saturating_add(count).min(self.rows);
         let mut rows = Vec::new();
-        let first = self.files.partition_point(|file| file.end_row() <= start);
-        for file in self.files.iter().skip(first) {
-            if file.first_row >= end {
+        let first = self.files.partition_point(|(first, file)| first + file.len() <= start);
+        for (first, file) in self.files.iter().skip(first) {
+            if *first >= end {
                 break;
             }
-            let from = start.saturating_sub(file.first_row);
-            let to = end - file.first_row;
-            let spans =
-                file.spans.iter().skip(from as usize).take((to.saturating_sub(from)) as usize);
-            match file.format {
-                Format::Media => rows.push(media_row(&file.file)?),
-                _ => file.read(spans, self, &mut rows)?,
-            }
+            let from = start.saturating_sub(*first);
+            let to = (end - first).min(file.len());
+            file.read(from, to.saturating_sub(from), &self.context, &mut rows)?;
         }
         // Decoding takes the time, and each row is on its own.
         let hold_binaries = rows.iter_mut().filter(|row| may_hold_binaries(&row.json));
@@ -117,14 +190,10 @@ impl Dataset for LocalDataset {
 }
 
 impl IndexedFile {
-    fn end_row(&self) -> u64 {
-        self.first_row + self.spans.len() as u64
-    }
-
     fn read<'a>(
         &self,
         spans: impl Iterator<Item = &'a RowSpan>,
-        dataset: &LocalDataset,
+        context: &LocalContext,
         rows: &mut Vec<Row>,
     ) -> Result<(), HubError> {
         let path = &self.file.path;
@@ -141,12 +210,12 @@ impl IndexedFile {
             let mut bytes = vec![0; span.length as usize];
             reader.read_exact(&mut bytes).map_err(failed())?;
             position = span.start + u64::from(span.length);
-            rows.push(self.row(span, bytes, dataset)?);
+            rows.push(self.row(span, bytes, context)?);
         }
         Ok(())
     }
 
-    fn row(&self, span: &RowSpan, bytes: Vec<u8>, dataset: &LocalDataset) -> Result<Row, HubError> {
+    fn row(&self, span: &RowSpan, bytes: Vec<u8>, context: &LocalContext) -> Result<Row, HubError> {
         let origin = match self.unit {
             TextUnit::File => self.file.name.clone(),
             _ => format!("{}:{}", self.file.name, span.line),
@@ -158,16 +227,18 @@ impl IndexedFile {
                 return Err(HubError::NotUtf8 { origin, offset });
             }
         };
+        let LocalContext { members, media } = context;
         let json = match self.format {
             Format::Text if self.unit == TextUnit::File => text_row(&text),
             Format::Text => text_row(text.strip_suffix('\r').unwrap_or(&text)),
+            Format::Csv(delimiter) => {
+                members.finish(&origin, csv_object(&origin, &self.header, &text, delimiter)?)?
+            }
             Format::Metadata => {
-                let row = dataset.media.row(&origin, &self.file.name, &text)?;
-                object_row(&origin, &row, dataset.text_field.as_deref())?
+                let row = media.row(&origin, &self.file.name, &text)?;
+                object_row(&origin, &row, members)?
             }
-            Format::JsonLines | Format::Media => {
-                object_row(&origin, &text, dataset.text_field.as_deref())?
-            }
+            _ => object_row(&origin, &text, members)?,
         };
         Ok(Row { origin, json })
     }
@@ -192,53 +263,38 @@ pub(crate) fn parse_object(origin: &str, line: &str) -> Result<Map<String, Value
     })
 }
 
-/// The object on the line, with its text under `text` if a field is named.
-fn object_row(origin: &str, line: &str, text_field: Option<&str>) -> Result<String, HubError> {
-    let mut object = parse_object(origin, line)?;
-    let Some(field) = text_field else { return Ok(line.trim_ascii().to_owned()) };
-    let text = match object.get(field) {
-        Some(Value::String(text)) => text.clone(),
-        other => {
-            let state = if other.is_some() { "is not a text" } else { "is missing" };
-            return Err(HubError::NoText {
-                origin: origin.to_owned(),
-                problem: format!("the field {field:?} {state}"),
-                found: text_members(&object),
-            });
+/// The object on the line, with the members that are wanted.
+fn object_row(origin: &str, line: &str, members: &Members) -> Result<String, HubError> {
+    let object = parse_object(origin, line)?;
+    let finished = if members.keeps_all() { None } else { Some(members.finish(origin, object)?) };
+    let as_it_is = || line.trim_ascii().to_owned();
+    Ok(finished.filter(|_| !members.changes_nothing()).unwrap_or_else(as_it_is))
+}
+
+fn open(
+    file: ListedFile,
+    format: Format,
+    unit: TextUnit,
+    members: &Members,
+) -> Result<Rows, HubError> {
+    let (header, spans) = match format {
+        Format::Media => return Ok(Rows::Media(file)),
+        Format::Parquet => {
+            let source = FileAt::open(file.path, file.bytes)?;
+            let opened = ParquetFile::open(&file.name, Arc::new(source), members)?;
+            return Ok(Rows::Parquet(Box::new(opened)));
         }
+        Format::Csv(delimiter) => {
+            let (header, spans) = index_csv(&file, delimiter)?;
+            let names: Vec<&str> = header.iter().map(String::as_str).collect();
+            members.check_columns(&file.name, &names)?;
+            (header, spans)
+        }
+        Format::Text => (Vec::new(), index_file(&file, unit)?),
+        Format::JsonLines | Format::Metadata => (Vec::new(), index_file(&file, TextUnit::Line)?),
     };
-    if field == "text" {
-        return Ok(line.trim_ascii().to_owned());
-    }
-    object.insert("text".to_owned(), text.into());
-    Ok(Value::Object(object).to_string())
-}
-
-/// Names of the members that hold text, for an error.
-fn text_members(object: &Map<String, Value>) -> String {
-    const SHOWN: usize = 8;
-    const SHOWN_CHARS: usize = 64;
-    let names: Vec<String> = object
-        .iter()
-        .filter(|(_, value)| value.is_string())
-        .take(SHOWN)
-        .map(|(name, _)| format!("{:?}", name.chars().take(SHOWN_CHARS).collect::<String>()))
-        .collect();
-    if names.is_empty() { "none: no member is a text".to_owned() } else { names.join(", ") }
-}
-
-fn index(file: ListedFile, format: Format, unit: TextUnit) -> Result<IndexedFile, HubError> {
-    let unit = match format {
-        Format::Text => unit,
-        Format::JsonLines | Format::Metadata => TextUnit::Line,
-        Format::Media => TextUnit::File,
-    };
-    let spans = match format {
-        // One row, whose size is looked at when it is read.
-        Format::Media => vec![RowSpan { start: 0, length: 0, line: 1 }],
-        _ => index_file(&file, unit)?,
-    };
-    Ok(IndexedFile { file, format, unit, first_row: 0, spans })
+    let unit = if format == Format::Text { unit } else { TextUnit::Line };
+    Ok(Rows::Indexed(IndexedFile { file, format, unit, header, spans }))
 }
 
 /// The files of a dataset with their formats, in order, and the images that

@@ -1,7 +1,7 @@
 use evaltasks_core::competition::DatasetRules;
 use evaltasks_core::limits::MAX_ROWS_PER_TASK;
 use evaltasks_core::random::{CPythonRandom, Seed, draw_pages};
-use evaltasks_core::source::{Dataset, Row};
+use evaltasks_core::source::{Dataset, Drawn, DrawnPage, Row};
 use sha2::{Digest, Sha256};
 
 use crate::HubError;
@@ -13,7 +13,8 @@ use crate::limits::MAX_DRAWN_BYTES;
 /// hold, all rows in order. Else `pages` pages of `rows_per_page` rows, each
 /// from a row drawn by [`draw_pages`]: as in the reference validator, row 0 is
 /// never the first of a page, a page at the end is short, and pages that
-/// overlap repeat rows.
+/// overlap repeat rows. `rows` of the rules stands for the dataset's number of
+/// rows in all of this; a page behind the last row has none.
 ///
 /// # Errors
 /// More than [`MAX_ROWS_PER_TASK`] rows or [`MAX_DRAWN_BYTES`] bytes, and
@@ -22,8 +23,8 @@ pub fn draw_rows(
     dataset: &dyn Dataset,
     rules: &DatasetRules,
     seed: &Seed,
-) -> Result<Vec<Row>, HubError> {
-    let available = dataset.len();
+) -> Result<Drawn, HubError> {
+    let available = rules.rows.unwrap_or(dataset.len());
     let page = u64::from(rules.rows_per_page);
     let wanted = rules.pages.map_or(u64::MAX, |pages| u64::from(pages).saturating_mul(page));
     let count = wanted.min(available);
@@ -38,19 +39,23 @@ pub fn draw_rows(
         }
         _ => vec![(0, available)],
     };
-    let mut drawn = Drawn { rows: Vec::new(), bytes_left: MAX_DRAWN_BYTES };
+    let mut read = Reading { rows: Vec::new(), bytes_left: MAX_DRAWN_BYTES };
+    let mut drawn = Vec::new();
     for (start, length) in pages {
-        drawn.read(dataset, start, length)?;
+        let before = read.rows.len();
+        read.read(dataset, start, length)?;
+        let rows = (read.rows.len() - before) as u64;
+        drawn.push(DrawnPage { config: None, start, rows });
     }
-    Ok(drawn.rows)
+    Ok(Drawn { rows: read.rows, revision: None, pages: drawn })
 }
 
-struct Drawn {
+struct Reading {
     rows: Vec<Row>,
     bytes_left: u64,
 }
 
-impl Drawn {
+impl Reading {
     /// Reads a page in steps, so that the limit on bytes is met before memory
     /// is full.
     fn read(&mut self, dataset: &dyn Dataset, start: u64, length: u64) -> Result<(), HubError> {
@@ -64,11 +69,7 @@ impl Drawn {
                 end,
                 source,
             })?;
-            let bytes: u64 = step.iter().map(|row| row.json.len() as u64).sum();
-            self.bytes_left = self
-                .bytes_left
-                .checked_sub(bytes)
-                .ok_or(HubError::TooManyDrawnBytes { limit: MAX_DRAWN_BYTES })?;
+            self.bytes_left = bytes_left(self.bytes_left, &step)?;
             self.rows.extend(step);
             at = end;
         }
@@ -76,16 +77,27 @@ impl Drawn {
     }
 }
 
+/// What of so many bytes is left after these rows.
+pub(crate) fn bytes_left(before: u64, rows: &[Row]) -> Result<u64, HubError> {
+    let bytes: u64 = rows.iter().map(|row| row.json.len() as u64).sum();
+    before.checked_sub(bytes).ok_or(HubError::TooManyDrawnBytes { limit: MAX_DRAWN_BYTES })
+}
+
 /// SHA-256, in hexadecimal, over the JSON of all rows in order, each preceded
 /// by its length in 8 little-endian bytes. Where rows came from does not
 /// count.
-pub fn rows_sha256(rows: &[Row]) -> String {
+pub fn rows_sha256<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
     let mut hasher = Sha256::new();
     for row in rows {
         hasher.update((row.json.len() as u64).to_le_bytes());
         hasher.update(&row.json);
     }
     hex::encode(hasher.finalize())
+}
+
+/// SHA-256, in hexadecimal, of the JSON of one row.
+pub fn row_sha256(row: &Row) -> String {
+    hex::encode(Sha256::digest(&row.json))
 }
 
 #[cfg(test)]
@@ -112,8 +124,8 @@ mod tests {
         let cases =
             [(0, 40, 400, true), (0, 40, 399, false), (0, 100, 320, false), (100, 9, 0, true)];
         for (start, length, bytes_left, expected) in cases {
-            let mut drawn = Drawn { rows: Vec::new(), bytes_left };
-            let result = drawn.read(&Hundred, start, length);
+            let mut reading = Reading { rows: Vec::new(), bytes_left };
+            let result = reading.read(&Hundred, start, length);
             assert_eq!(result.is_ok(), expected, "{start} {length} {bytes_left}");
         }
     }

@@ -50,8 +50,8 @@ pub enum HubError {
     },
     /// A file that is no dataset.
     #[error(
-        "read {} as a dataset: only .txt and .jsonl files, images (.png, .jpg, .jpeg, .webp), \
-         sounds (.wav), and folders that hold such files, are",
+        "read {} as a dataset: only .txt, .jsonl, .csv, .tsv and .parquet files, images (.png, \
+         .jpg, .jpeg, .webp), sounds (.wav), and folders that hold such files, are",
         path.display()
     )]
     UnknownFormat {
@@ -145,6 +145,32 @@ pub enum HubError {
         problem: String,
         /// The members that hold text.
         found: String,
+    },
+    /// A file without a column that the competition names.
+    #[error("read {origin}: it has no column {column:?}; its columns are {found}")]
+    NoColumn {
+        /// The file.
+        origin: String,
+        /// What was wanted.
+        column: String,
+        /// What is there.
+        found: String,
+    },
+    /// A file that is no CSV.
+    #[error("read {origin} as CSV: {reason}")]
+    Csv {
+        /// File, and line where it is known.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file that is no Parquet, or one that is not read.
+    #[error("read {origin} as Parquet: {reason}")]
+    Parquet {
+        /// The file.
+        origin: String,
+        /// What is wrong.
+        reason: String,
     },
     /// More rows than a round may ask about.
     #[error("draw {rows} rows: at most {limit} are allowed; set pages to draw fewer")]

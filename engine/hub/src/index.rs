@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::Path;
 
 use evaltasks_core::competition::TextUnit;
@@ -53,19 +54,29 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     fn push(&mut self, line: Line) -> Result<(), HubError> {
-        let number = u32::try_from(line.number).unwrap_or(u32::MAX);
-        let length = u32::try_from(line.end.saturating_sub(line.start)).unwrap_or(u32::MAX);
-        if length > MAX_ROW_BYTES {
-            let origin = format!("{}:{number}", self.file.name);
-            return Err(HubError::RowTooLong { origin, limit: MAX_ROW_BYTES });
-        }
-        if self.spans.len() as u64 == MAX_DATASET_ROWS {
-            let path = self.file.path.clone();
-            return Err(HubError::TooManyRows { path, limit: MAX_DATASET_ROWS });
-        }
-        self.spans.push(RowSpan { start: line.start, length, line: number });
-        Ok(())
+        push_span(self.file, &mut self.spans, line.start..line.end, line.number)
     }
+}
+
+/// Adds a row to an index.
+pub(crate) fn push_span(
+    file: &ListedFile,
+    spans: &mut Vec<RowSpan>,
+    bytes: Range<u64>,
+    line: u64,
+) -> Result<(), HubError> {
+    let line = u32::try_from(line).unwrap_or(u32::MAX);
+    let length = u32::try_from(bytes.end.saturating_sub(bytes.start)).unwrap_or(u32::MAX);
+    if length > MAX_ROW_BYTES {
+        let origin = format!("{}:{line}", file.name);
+        return Err(HubError::RowTooLong { origin, limit: MAX_ROW_BYTES });
+    }
+    if spans.len() as u64 == MAX_DATASET_ROWS {
+        let path = file.path.clone();
+        return Err(HubError::TooManyRows { path, limit: MAX_DATASET_ROWS });
+    }
+    spans.push(RowSpan { start: bytes.start, length, line });
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

@@ -8,6 +8,7 @@
 //! offsets rather than memory-mapped, because a mapped file that shrinks takes
 //! the process with it, while a short read is an error like any other.
 
+mod csv_rows;
 mod dataset;
 mod digest;
 mod download;
@@ -16,14 +17,19 @@ mod error;
 mod files;
 mod index;
 pub mod limits;
+mod local;
 mod media;
+mod members;
 mod model;
 pub mod net;
+mod parquet_rows;
+mod read_at;
 
 pub use dataset::open_dataset;
 pub use digest::{FileDigest, ModelDigest, TensorDigest, digest_model};
 pub use download::{Download, DownloadLimits, download, downloaded};
-pub use draw::{draw_rows, rows_sha256};
+pub use draw::{draw_rows, row_sha256, rows_sha256};
 pub use error::HubError;
+pub use local::LocalDatasets;
 pub use model::LocalModels;
 pub use net::DownloadFault;

@@ -8,6 +8,24 @@ pub const MAX_ROW_BYTES: u32 = 16 << 20;
 pub const MAX_DATASET_ROWS: u64 = 1 << 24;
 /// Files of one dataset.
 pub const MAX_DATASET_FILES: usize = 100_000;
+/// Bytes of the footer of one Parquet file.
+pub const MAX_FOOTER_BYTES: usize = 16 << 20;
+/// Elements of all lists of one Parquet footer.
+pub const MAX_FOOTER_ELEMENTS: usize = 1 << 20;
+/// Columns of one file, groups of columns included.
+pub const MAX_COLUMNS: usize = 1 << 13;
+/// Columns within columns.
+pub const MAX_COLUMN_DEPTH: usize = 32;
+/// Bytes of the header of one page of a Parquet file.
+pub const MAX_PAGE_HEADER_BYTES: usize = 1 << 20;
+/// Bytes of one page of a Parquet file, stored or decompressed.
+pub const MAX_PAGE_BYTES: usize = 256 << 20;
+/// Values that a column of lists may have in one row group that is read.
+pub const MAX_NESTED_VALUES: u64 = 1 << 24;
+/// Values of one row, those in lists included.
+pub const MAX_ROW_VALUES: usize = 1 << 20;
+/// Row groups of one Parquet file that stay open where they were read last.
+pub const MAX_OPEN_ROW_GROUPS: usize = 4;
 /// Bytes of all rows that one draw may give.
 pub const MAX_DRAWN_BYTES: u64 = 1 << 30;
 /// Folders within folders.

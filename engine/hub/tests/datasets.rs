@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use evaltasks_core::competition::{ConfigRule, DatasetRules, Location, TextUnit};
+use evaltasks_core::competition::{DatasetRules, Location, TextUnit};
 use evaltasks_core::source::Row;
 use evaltasks_hub::limits::{MAX_FOLDER_DEPTH, MAX_ROW_BYTES};
 use evaltasks_hub::open_dataset;
@@ -13,13 +13,9 @@ use proptest::prelude::*;
 
 fn rules(path: &Path, unit: TextUnit, text_field: Option<&str>) -> DatasetRules {
     DatasetRules {
-        location: Location::Local(path.to_owned()),
-        configs: ConfigRule::AllButDefault,
-        split: "train".to_owned(),
         text_field: text_field.map(str::to_owned),
         unit,
-        pages: None,
-        rows_per_page: 50,
+        ..DatasetRules::all_of(Location::Local(path.to_owned()))
     }
 }
 
@@ -205,6 +201,84 @@ fn what_cannot_be_a_row_is_named_with_its_place() {
 }
 
 #[test]
+fn records_of_csv_are_rows_of_texts() {
+    let cases: &[(&str, &[u8], Option<&str>, &[(&str, &str)])] = &[
+        (
+            "a.csv",
+            b"id,body\n1,one\n\n2,\"two, \"\"2\"\"\nlines\"\r\n3,\n",
+            None,
+            &[
+                ("a.csv:2", r#"{"body":"one","id":"1"}"#),
+                ("a.csv:4", "{\"body\":\"two, \\\"2\\\"\\nlines\",\"id\":\"2\"}"),
+                ("a.csv:6", r#"{"body":"","id":"3"}"#),
+            ],
+        ),
+        (
+            "a.tsv",
+            b"\xEF\xBB\xBFid\ttext\n1\ta,b",
+            Some("text"),
+            &[("a.tsv:2", r#"{"id":"1","text":"a,b"}"#)],
+        ),
+        ("a.csv", b"body\nx\n", Some("body"), &[("a.csv:2", r#"{"body":"x","text":"x"}"#)]),
+    ];
+    for (name, content, text_field, expected) in cases {
+        let folder = folder(&[(name, content)]);
+        let rows = read_all(&folder.path().join(name), TextUnit::File, *text_field).unwrap();
+        let parsed = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        let rows: Vec<_> = rows.iter().map(|(origin, json)| (&**origin, parsed(json))).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(origin, json)| (*origin, parsed(json))).collect();
+        assert_eq!(rows, expected, "{name}");
+    }
+}
+
+#[test]
+fn broken_csv_is_refused() {
+    let endless = [b"a\n\"".as_slice(), &vec![b'x'; MAX_ROW_BYTES as usize + (1 << 20)]].concat();
+    let cases: &[(&[u8], Option<&str>, &str)] = &[
+        (b"a,b\n1\n", None, "line 2 has 1 values for 2 columns"),
+        (b"a,a\n1,2\n", None, "two columns are called \"a\""),
+        (b"a\n\xff\n", None, "row at a.csv:2: byte 2 of the file"),
+        (b"\xff\n1\n", None, "not valid UTF-8"),
+        (b"a\n", None, "it has no rows"),
+        (b"a\n1\n", Some("b"), "it has no column \"b\"; its columns are \"a\""),
+        (&endless, None, "longer than 16777216 bytes"),
+    ];
+    for (content, text_field, expected) in cases {
+        let folder = folder(&[("a.csv", content)]);
+        let error = read_all(&folder.path().join("a.csv"), TextUnit::File, *text_field);
+        let error = error.unwrap_err();
+        assert!(error.contains(expected), "expected {expected:?} in {error:?}");
+    }
+}
+
+#[test]
+fn columns_are_chosen_by_name() {
+    let folder = folder(&[("a.jsonl", b"{\"a\": 1, \"b\": \"x\", \"c\": 2}")]);
+    let rules = DatasetRules {
+        columns: vec!["c".to_owned()],
+        ..rules(folder.path(), TextUnit::File, Some("b"))
+    };
+    let rows = open_dataset(&rules).unwrap().rows(0, 1).unwrap();
+    assert_eq!(rows[0].json, r#"{"b":"x","c":2,"text":"x"}"#);
+}
+
+#[test]
+fn parquet_files_stand_among_others() {
+    let parquet =
+        fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/parquet/zstd.parquet"));
+    let folder =
+        folder(&[("a.txt", b"first"), ("b.parquet", &parquet.unwrap()), ("c.txt", b"last")]);
+    let rows = read_all(folder.path(), TextUnit::File, None).unwrap();
+    assert_eq!(rows.len(), 122);
+    assert_eq!((&*rows[1].0, &*rows[121].0), ("b.parquet#0", "c.txt"));
+    let dataset = open_dataset(&rules(folder.path(), TextUnit::File, None)).unwrap();
+    let some = dataset.rows(119, 3).unwrap();
+    let origins: Vec<&str> = some.iter().map(|row| row.origin.as_str()).collect();
+    assert_eq!(origins, ["b.parquet#118", "b.parquet#119", "c.txt"]);
+}
+
+#[test]
 fn folders_are_read_in_the_order_of_their_paths_bytes() {
     let folder = folder(&[
         ("b.txt", b"5"),
@@ -264,14 +338,14 @@ fn places_that_are_no_dataset_are_refused() {
     let nul = folder.path().join("a\0.txt");
     let only_others = folder.path().join("others");
     fs::create_dir(&only_others).unwrap();
-    fs::write(only_others.join("a.parquet"), "x").unwrap();
+    fs::write(only_others.join("a.arrow"), "x").unwrap();
     let empty = folder.path().join("empty");
     fs::create_dir(&empty).unwrap();
     for (path, expected) in [
         (missing.as_path(), "No such file"),
         (nul.as_path(), "NUL byte"),
-        (only_others.as_path(), "only .txt and .jsonl files"),
-        (empty.as_path(), "only .txt and .jsonl files"),
+        (only_others.as_path(), "only .txt, .jsonl, .csv, .tsv and .parquet files"),
+        (empty.as_path(), "only .txt, .jsonl, .csv, .tsv and .parquet files"),
     ] {
         let error = read_all(path, TextUnit::Line, None).unwrap_err();
         assert!(error.contains(expected), "expected {expected:?} in {error:?}");

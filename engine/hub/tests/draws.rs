@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use evaltasks_core::competition::{ConfigRule, DatasetRules, Location, TextUnit};
+use evaltasks_core::competition::{DatasetRules, Location};
 use evaltasks_core::limits::MAX_ROWS_PER_TASK;
 use evaltasks_core::random::Seed;
 use evaltasks_core::source::{Dataset, Row, SourceError};
@@ -23,20 +23,13 @@ impl Dataset for Numbers {
 }
 
 fn rules(pages: Option<u32>, rows_per_page: u32) -> DatasetRules {
-    DatasetRules {
-        location: Location::Local("unused".into()),
-        configs: ConfigRule::AllButDefault,
-        split: "train".to_owned(),
-        text_field: None,
-        unit: TextUnit::Line,
-        pages,
-        rows_per_page,
-    }
+    DatasetRules { pages, rows_per_page, ..DatasetRules::all_of(Location::Local("unused".into())) }
 }
 
 fn draw(rows: u64, pages: Option<u32>, rows_per_page: u32, seed: u64) -> Vec<u64> {
     draw_rows(&Numbers(rows), &rules(pages, rows_per_page), &Seed::from(seed))
         .unwrap()
+        .rows
         .iter()
         .map(|row| row.json.parse().unwrap())
         .collect()
@@ -84,7 +77,8 @@ fn too_much_is_refused_with_what_to_do() {
     let limit = MAX_ROWS_PER_TASK as u64;
     let seed = Seed::from(0);
     let count = |rows, pages, rows_per_page| {
-        draw_rows(&Numbers(rows), &rules(pages, rows_per_page), &seed).map(|rows| rows.len() as u64)
+        draw_rows(&Numbers(rows), &rules(pages, rows_per_page), &seed)
+            .map(|drawn| drawn.rows.len() as u64)
     };
     assert_eq!(count(limit, None, 50).unwrap(), limit);
     for result in [count(limit + 1, None, 50), count(u64::MAX, Some(u32::MAX), u32::MAX)] {

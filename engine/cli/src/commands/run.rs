@@ -14,7 +14,7 @@ use evaltasks_core::limits::MAX_SUBMISSIONS;
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::RunResult;
 use evaltasks_core::source::ModelReference;
-use evaltasks_hub::LocalModels;
+use evaltasks_hub::{LocalDatasets, LocalModels};
 
 use super::cache::CacheArguments;
 use super::engine::{EngineArguments, open_tokenizer};
@@ -162,6 +162,7 @@ fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<
     let engine = Engine {
         backend: &backend,
         models: &LocalModels,
+        datasets: &LocalDatasets,
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: journal.as_ref().map(|journal| AnswerJournal::new(journal)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use evaltasks_core::random::Seed;
-use evaltasks_hub::LocalModels;
+use evaltasks_hub::{LocalDatasets, LocalModels};
 use serde_json::{Value, json};
 
 use super::engine::{EngineArguments, open_tokenizer};
@@ -78,6 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let engine = Engine {
         backend: &backend,
         models: &LocalModels,
+        datasets: &LocalDatasets,
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: None,

@@ -8,9 +8,12 @@ use evaltasks_core::competition::{
     Competition, Location, OnFailure, Submission, TaskRules, TokenizerRule,
 };
 use evaltasks_core::ranking::ResampledLosses;
-use evaltasks_core::results::{CompetitionResult, LoggedSample, SampleRecord, TaskResult};
+use evaltasks_core::results::{
+    CompetitionResult, LoggedSample, RowRecord, SampleRecord, TaskResult,
+};
 use evaltasks_core::source::Row;
 use evaltasks_core::task::{LoggedRow, Task};
+use evaltasks_hub::row_sha256;
 
 use super::confidence::resample;
 use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate};
@@ -28,6 +31,8 @@ pub struct Journal {
     competition: String,
     tasks: Vec<JournalledTask>,
     evaluations: Vec<Evaluation>,
+    /// Where the rows of all tasks came from.
+    pub rows: Vec<RowRecord>,
 }
 
 /// A task, to say more about its rows than their answers.
@@ -147,7 +152,23 @@ pub fn run(
         documents: task.documents(),
     };
     let tasks = kept.iter().map(journalled).collect();
-    Ok((result, Journal { competition: competition.key.clone(), tasks, evaluations }))
+    let rows = drawn.iter().flatten().flat_map(|task| row_records(competition, task)).collect();
+    Ok((result, Journal { competition: competition.key.clone(), tasks, evaluations, rows }))
+}
+
+fn row_records(competition: &Competition, task: &DrawnTask) -> Vec<RowRecord> {
+    let sets = task.data.iter().zip(&task.rows);
+    let records = sets.flat_map(|(data, rows)| {
+        (0..).zip(rows.iter()).map(|(index, row)| RowRecord {
+            competition: competition.key.clone(),
+            task: task.rules.name.clone(),
+            role: data.role,
+            index,
+            origin: row.origin.clone(),
+            sha256: row_sha256(row),
+        })
+    });
+    records.collect()
 }
 
 /// The competition's tokenizer; none when each model is read with its own.
@@ -184,7 +205,9 @@ fn draw_task<'a>(
 ) -> Result<DrawnTask<'a>, String> {
     engine.observer.hear(&Event::Preparing { task: &rules.name });
     let implementation = (engine.find_task)(&rules.task)?;
-    stopwatch.time(None, &format!("draw {}", rules.name), || draw(rules, implementation, plan.seed))
+    stopwatch.time(None, &format!("draw {}", rules.name), || {
+        draw(rules, implementation, engine.datasets, plan.seed)
+    })
 }
 
 /// The requests of a task; none where each model brings its tokenizer.
@@ -219,6 +242,7 @@ fn task_results(
             weight: if built.is_ok() { rules.weight / total } else { 0.0 },
             rows: ready.map_or(0, |ready| ready.rows.len().try_into().unwrap_or(u32::MAX)),
             rows_sha256: drawn.map_or_else(String::new, |drawn| drawn.rows_sha256.clone()),
+            data: drawn.map_or_else(Vec::new, |drawn| drawn.data.clone()),
             dropped: built.as_ref().err().map(|fault| format!("failed to {fault}")),
             ..task_result(rules)
         }

@@ -19,6 +19,11 @@ pub fn guard_backend<T>(call: impl FnOnce() -> Result<T, BackendError>) -> Resul
     catch(call).unwrap_or_else(|panic| Err(BackendError::Engine(panic)))
 }
 
+/// Draws rows; a panic reads after "failed to ...".
+pub fn guard_draw<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch(call).map_err(|panic| format!("draw rows: {panic}"))
+}
+
 thread_local! {
     /// Whether a panic on this thread will be reported as an error.
     static GUARDED: Cell<bool> = const { Cell::new(false) };

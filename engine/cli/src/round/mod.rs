@@ -38,8 +38,8 @@ use std::sync::atomic::AtomicBool;
 use evaltasks_core::backend::{Backend, Tokenizer};
 use evaltasks_core::competition::{Competition, Location, Submission, Subnet, TaskReference};
 use evaltasks_core::random::Seed;
-use evaltasks_core::results::{LoggedSample, RunResult, RunTiming, SampleRecord};
-use evaltasks_core::source::{ModelSource, SourceError};
+use evaltasks_core::results::{LoggedSample, RowRecord, RunResult, RunTiming, SampleRecord};
+use evaltasks_core::source::{DatasetSource, ModelSource, SourceError};
 use evaltasks_core::task::Task;
 
 use contest::Journal;
@@ -61,6 +61,8 @@ pub struct Engine<'a> {
     pub backend: &'a dyn Backend,
     /// Finds models.
     pub models: &'a dyn ModelSource,
+    /// Draws rows.
+    pub datasets: &'a dyn DatasetSource,
     /// Opens the tokenizer in a directory, or in a `tokenizer.json`.
     pub open_tokenizer: &'a OpenTokenizer,
     /// Finds the implementation of a task.
@@ -176,6 +178,11 @@ impl Round {
     /// The same with what tasks say of their documents.
     pub fn log(&self) -> impl Iterator<Item = LoggedSample> {
         self.journals.iter().flat_map(Journal::log)
+    }
+
+    /// Where every row of every task came from, by competition and task.
+    pub fn rows(&self) -> impl Iterator<Item = &RowRecord> {
+        self.journals.iter().flat_map(|journal| &journal.rows)
     }
 }
 

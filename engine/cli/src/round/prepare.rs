@@ -7,13 +7,14 @@ use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::competition::{DatasetRules, TaskRules};
 use evaltasks_core::limits::MAX_ROWS_PER_TASK;
 use evaltasks_core::random::Seed;
+use evaltasks_core::results::{DataRole, DrawnData};
 use evaltasks_core::round_host::{RoundHost, RoundInputs};
-use evaltasks_core::source::Row;
+use evaltasks_core::source::{DatasetSource, Drawn, Row};
 use evaltasks_core::task::{Info, ROWS_PER_SHARD, Source, Task, TaskError};
-use evaltasks_hub::{draw_rows, open_dataset, rows_sha256};
+use evaltasks_hub::rows_sha256;
 
 use super::bounds::check_step;
-use super::guard::guard_task;
+use super::guard::{guard_draw, guard_task};
 use super::questions::{FirstStep, ReadyTask};
 use super::{Event, Observer, reason};
 
@@ -25,8 +26,12 @@ pub struct DrawnTask<'a> {
     pub info: Info,
     /// SHA-256 over all rows.
     pub rows_sha256: String,
+    /// What was drawn from each dataset.
+    pub data: Vec<DrawnData>,
     /// The implementation.
     pub task: Arc<dyn Task>,
+    /// The rows of each entry of `data`.
+    pub rows: Vec<Arc<[Row]>>,
     /// Rows of each source of the task's plan.
     sources: Vec<Arc<[Row]>>,
 }
@@ -38,6 +43,7 @@ pub struct DrawnTask<'a> {
 pub fn draw<'a>(
     rules: &'a TaskRules,
     task: Arc<dyn Task>,
+    datasets: &dyn DatasetSource,
     seed: &Seed,
 ) -> Result<DrawnTask<'a>, String> {
     let info = guard_task(|| Ok(task.describe())).map_err(|error| reason(&error))?;
@@ -49,33 +55,57 @@ pub fn draw<'a>(
         ));
     }
     let is_fewshot = |source: &Source| source.split == Source::FEWSHOT;
-    let rows = match &rules.dataset {
-        None if plan.sources.iter().all(is_fewshot) => Vec::new(),
+    let bound =
+        |role, dataset| drawn_rows(datasets, dataset, seed).map(|drawn| (role, dataset, drawn));
+    let questions = match &rules.dataset {
+        None if plan.sources.iter().all(is_fewshot) => None,
         None => return Err("find rows: the competition binds no dataset to the task".to_owned()),
-        Some(dataset) => drawn_rows(dataset, seed)?,
+        Some(dataset) => Some(bound(DataRole::Dataset, dataset)?),
     };
     let examples = match &rules.fewshot_dataset {
-        None => Vec::new(),
+        None => None,
         Some(_) if !plan.sources.iter().any(is_fewshot) => {
             let fault = "use the `fewshot_dataset`: the task takes no examples from a dataset";
             return Err(fault.to_owned());
         }
-        Some(dataset) => drawn_rows(dataset, seed)?,
+        Some(dataset) => Some(bound(DataRole::FewshotDataset, dataset)?),
     };
+    let (mut data, mut drawn) = (Vec::new(), Vec::new());
+    for (role, dataset, found) in questions.into_iter().chain(examples) {
+        let Drawn { rows, revision, pages } = found;
+        data.push(DrawnData {
+            role,
+            dataset: dataset.location.to_string(),
+            revision,
+            rows: rows.len() as u64,
+            bytes: rows.iter().map(|row| row.json.len() as u64).sum(),
+            sha256: rows_sha256(&rows),
+            pages,
+        });
+        drawn.push(Arc::<[Row]>::from(rows));
+    }
     // Examples count like rows: they are part of what was asked.
-    let rows_sha256 = match examples.as_slice() {
-        [] => rows_sha256(&rows),
-        examples => rows_sha256(&[rows.as_slice(), examples].concat()),
+    let rows_sha256 = rows_sha256(drawn.iter().flat_map(|rows| rows.iter()));
+    let of = |role: DataRole| {
+        let found = data.iter().zip(&drawn).find(|(data, _)| data.role == role);
+        found.map_or_else(|| Arc::from([]), |(_, rows)| Arc::clone(rows))
     };
-    let (rows, examples): (Arc<[Row]>, Arc<[Row]>) = (rows.into(), examples.into());
-    let bound = |source: &Source| if is_fewshot(source) { &examples } else { &rows };
-    let sources = plan.sources.iter().map(|source| Arc::clone(bound(source))).collect();
-    Ok(DrawnTask { rules, info, rows_sha256, task, sources })
+    let role = |source: &Source| match is_fewshot(source) {
+        true => DataRole::FewshotDataset,
+        false => DataRole::Dataset,
+    };
+    let sources = plan.sources.iter().map(|source| of(role(source))).collect();
+    Ok(DrawnTask { rules, info, rows_sha256, data, task, rows: drawn, sources })
 }
 
-fn drawn_rows(dataset: &DatasetRules, seed: &Seed) -> Result<Vec<Row>, String> {
-    let opened = open_dataset(dataset).map_err(|error| reason(&error))?;
-    draw_rows(opened.as_ref(), dataset, seed).map_err(|error| reason(&error))
+fn drawn_rows(
+    datasets: &dyn DatasetSource,
+    rules: &DatasetRules,
+    seed: &Seed,
+) -> Result<Drawn, String> {
+    // What reads other people's files may panic on them.
+    let drawn = guard_draw(|| datasets.draw(rules, seed))?;
+    drawn.map_err(|error| reason(error.as_ref()))
 }
 
 /// What building needs to know of the round and the competition.

@@ -9,7 +9,7 @@ use evaltasks_core::results::{CompetitionResult, Status, SubmissionResult};
 use evaltasks_core::source::ModelReference;
 use evaltasks_core::state::StateStore;
 use evaltasks_core::task::Measure;
-use evaltasks_hub::LocalModels;
+use evaltasks_hub::{LocalDatasets, LocalModels};
 
 use super::fake::{self, FakeBackend, Fault};
 use super::*;
@@ -125,6 +125,7 @@ impl Scene {
         let engine = Engine {
             backend: &self.backend,
             models: &LocalModels,
+            datasets: &LocalDatasets,
             open_tokenizer: &fake::open_tokenizer,
             find_task: &fake::find_task,
             journal: journal.map(AnswerJournal::new),

@@ -101,6 +101,7 @@ pub fn task_result(rules: &TaskRules) -> TaskResult {
         rows: 0,
         dataset: rules.dataset.as_ref().map_or_else(String::new, |one| one.location.to_string()),
         rows_sha256: String::new(),
+        data: Vec::new(),
         dropped: None,
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Competition, Location, PluginLocation, TaskReference, TokenizerRule};
+use super::{Competition, DatasetRules, Location, PluginLocation, TaskReference, TokenizerRule};
 
 /// Version of the canonical form; part of it.
 const CANONICAL_VERSION: u32 = 1;
@@ -21,6 +21,17 @@ const CANONICAL_VERSION: u32 = 1;
 /// in a result. A task's `config` counts as the JSON that it is.
 pub fn rules_sha256(competition: &Competition) -> String {
     hex::encode(Sha256::digest(canonical_json(competition)))
+}
+
+/// SHA-256 of what a dataset and a draw from it are called, in hexadecimal:
+/// what has the same draws the same rows by the same seed. Of a local path only
+/// the last part counts.
+pub fn dataset_sha256(rules: &DatasetRules) -> String {
+    let mut rules = rules.clone();
+    shorten_location(&mut rules.location);
+    #[expect(clippy::expect_used, reason = "text keys and UTF-8 paths")]
+    let form = serde_json_canonicalizer::to_string(&rules).expect("serialize rules");
+    hex::encode(Sha256::digest(form))
 }
 
 fn canonical_json(competition: &Competition) -> String {

@@ -445,10 +445,24 @@ pub struct DatasetSection {
     #[serde(default)]
     #[schemars(example = &"train")]
     pub split: Field<Text>,
+    /// Parquet files of a hub dataset, as a pattern over their paths: `*` stands
+    /// for any part of a name, `**` for any folders. They are read in place.
+    /// Default: rows come from the datasets server.
+    #[serde(default)]
+    #[schemars(example = &"data/*.parquet")]
+    pub files: Field<Text>,
     /// Column or member that holds the text. Default: the task's choice.
     #[serde(default)]
     #[schemars(example = &"text")]
     pub text_field: Field<Text>,
+    /// Columns or members that rows keep, beside `text_field`; of Parquet files
+    /// no others are read. Default: all.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["text", "url"]]))]
+    pub columns: Field<Vec<Field<Text>>>,
+    /// A file for every row, whose content is the row's text. Default: none.
+    #[serde(default)]
+    pub blob: Field<BlobSection>,
     /// How a local text file becomes rows. Default: file.
     #[serde(default)]
     pub unit: Field<super::TextUnit>,
@@ -459,6 +473,28 @@ pub struct DatasetSection {
     /// Rows in a page. Default: 50.
     #[serde(default)]
     pub rows_per_page: Field<Whole<1, { limits::MAX_ROWS_PER_PAGE }>>,
+    /// Rows of a hub dataset that pages are drawn from: each begins at a row
+    /// from 1 to this, whether there is one or not. Default: as many as there
+    /// are.
+    #[serde(default)]
+    #[schemars(example = 21400000)]
+    pub rows: Field<Whole<1, { u64::MAX }>>,
+}
+
+/// Where the text of a row is, when the row only names it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlobSection {
+    /// Address of the file, with members of the row in braces.
+    #[schemars(example = &"https://softwareheritage.s3.amazonaws.com/content/{blob_id}")]
+    pub url: Field<Text>,
+    /// How the file is compressed. Default: none.
+    #[serde(default)]
+    pub compression: Field<super::BlobCompression>,
+    /// Member of the row that names the encoding of the text. Default: UTF-8.
+    #[serde(default)]
+    #[schemars(example = &"src_encoding")]
+    pub encoding_field: Field<Text>,
 }
 
 /// How a task's loss becomes comparable to others.

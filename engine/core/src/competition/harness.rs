@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::file::HarnessSection;
 use super::location::{self, Named};
 use super::resolve::Context;
-use super::{ConfigRule, DatasetRules, Location, TextUnit};
+use super::{ConfigRule, DatasetRules, Location};
 use crate::document::{Content, Given, Node, Place, Problems, Source, did_you_mean, quote, tree};
 use crate::limits::MAX_DOCUMENT_BYTES;
 
@@ -520,13 +520,9 @@ impl Task<'_> {
             }
         };
         Some(DatasetRules {
-            location,
             configs: ConfigRule::One(configs),
             split: split.to_owned(),
-            text_field: None,
-            unit: TextUnit::File,
-            pages: None,
-            rows_per_page: super::tasks::DEFAULT_ROWS_PER_PAGE,
+            ..DatasetRules::all_of(location)
         })
     }
 }

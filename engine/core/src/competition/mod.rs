@@ -17,14 +17,14 @@ mod scores;
 mod submissions;
 mod tasks;
 
-pub use canonical::rules_sha256;
+pub use canonical::{dataset_sha256, rules_sha256};
 pub use check::{Known, ReadFile, check, check_with, schema};
 pub use file::CompetitionFile;
 pub use pins::{PluginPin, plugin_pins, with_digests};
 pub use plugins::{FindPlugin, PluginLocation, PluginPart, PluginProblem, PluginReference};
 pub use scores::{Loss, Score, ScoresFile, check_scores};
 pub use submissions::{SubmissionsFile, check_submissions};
-pub use tasks::KnownTask;
+pub use tasks::{KnownTask, url_members};
 
 use std::path::PathBuf;
 
@@ -223,14 +223,69 @@ pub struct DatasetRules {
     pub configs: ConfigRule,
     /// Split of a hub dataset.
     pub split: String,
+    /// Files of a hub dataset to read, as a pattern; none where its rows come
+    /// from the datasets server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
     /// The column or member that holds the text.
     pub text_field: Option<String>,
+    /// Columns or members that rows keep, beside the text; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// A file for every row, whose content is the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blob: Option<BlobRules>,
     /// How a local text file becomes rows.
     pub unit: TextUnit,
     /// Pages drawn by the round's seed; all rows in order when none.
     pub pages: Option<u32>,
     /// Rows in a page.
     pub rows_per_page: u32,
+    /// Rows that pages are drawn from, where that is not what there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+}
+
+impl DatasetRules {
+    /// All rows of a place in order, as they are; what `dataset: {path: ...}`
+    /// means.
+    pub fn all_of(location: Location) -> Self {
+        DatasetRules {
+            location,
+            configs: ConfigRule::One(tasks::DEFAULT_CONFIG.to_owned()),
+            split: tasks::DEFAULT_SPLIT.to_owned(),
+            files: None,
+            text_field: None,
+            columns: Vec::new(),
+            blob: None,
+            unit: TextUnit::File,
+            pages: None,
+            rows_per_page: tasks::DEFAULT_ROWS_PER_PAGE,
+            rows: None,
+        }
+    }
+}
+
+/// See [`DatasetRules::blob`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlobRules {
+    /// Address, with members of the row in braces.
+    pub url: String,
+    /// How the file is compressed.
+    pub compression: BlobCompression,
+    /// The member that names the text's encoding; UTF-8 when none.
+    pub encoding_field: Option<String>,
+}
+
+/// See [`BlobRules::compression`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum BlobCompression {
+    /// Not at all.
+    None,
+    /// By gzip.
+    Gzip,
 }
 
 /// See [`DatasetRules::configs`].

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::config::check_config;
-use super::file::{DatasetSection, NativeSection, NormalizationSection, TaskSection};
+use super::file::{BlobSection, DatasetSection, NativeSection, NormalizationSection, TaskSection};
 use super::harness::{self, HarnessTask};
 use super::resolve::{Context, SUM_TOLERANCE, short};
 use super::{
-    ConfigRule, DatasetRules, Location, Normalization, OnFailure, TaskReference, TaskRules,
-    TextUnit, location, plugins,
+    BlobCompression, BlobRules, ConfigRule, DatasetRules, Location, Normalization, OnFailure,
+    TaskReference, TaskRules, TextUnit, location, plugins,
 };
 use crate::document::{Field, Given, Place, did_you_mean, quote};
 use crate::limits::MAX_TASKS;
@@ -19,8 +19,8 @@ use crate::task::{Info, native_tasks};
 /// The value of `configs` that means every configuration but `default`.
 const ALL_BUT_DEFAULT: &str = "all_but_default";
 /// Configuration of a hub dataset that has only one.
-const DEFAULT_CONFIG: &str = "default";
-const DEFAULT_SPLIT: &str = "train";
+pub(super) const DEFAULT_CONFIG: &str = "default";
+pub(super) const DEFAULT_SPLIT: &str = "train";
 /// What the reference validator asks the dataset rows API for at once.
 pub(super) const DEFAULT_ROWS_PER_PAGE: u32 = 50;
 
@@ -200,15 +200,33 @@ fn dataset(context: &Context<'_>, given: &Given<DatasetSection>) -> Option<Datas
         Some(Location::Local(_)) => {
             without_effect(context, "configs", &section.configs, "a local path");
             without_effect(context, "split", &section.split, "a local path");
+            without_effect(context, "files", &section.files, "a local path");
+            without_effect(context, "rows", &section.rows, "a local path");
         }
         Some(Location::Hub { .. }) => {
-            without_effect(context, "unit", &section.unit, "a hub dataset")
+            without_effect(context, "unit", &section.unit, "a hub dataset");
+            if !section.files.is_absent() {
+                without_effect(context, "configs", &section.configs, "files");
+                without_effect(context, "split", &section.split, "files");
+            }
+            if section.pages.is_absent() {
+                without_effect(context, "rows", &section.rows, "a dataset without `pages`");
+            }
         }
         None => {}
     }
     let configs = section.configs.optional(|given| Some(given.value.0.clone()));
     let split = section.split.optional(|given| Some(given.value.0.clone()));
     let text_field = section.text_field.optional(|given| Some(given.value.0.clone()));
+    let files = section.files.optional(|given| Some(given.value.0.clone()));
+    let columns = match &section.columns {
+        Field::Absent => Some(Vec::new()),
+        list => list.value().and_then(|columns| {
+            columns.iter().map(|column| column.value().map(|column| column.0.clone())).collect()
+        }),
+    };
+    let blob = section.blob.optional(|given| blob(context, given));
+    let rows = section.rows.optional(|given| Some(given.value.get()));
     let unit = section.unit.or(TextUnit::File);
     let pages = section.pages.optional(|given| Some(given.value.to_u32()));
     let rows_per_page = section.rows_per_page.optional(|given| Some(given.value.to_u32()));
@@ -219,11 +237,57 @@ fn dataset(context: &Context<'_>, given: &Given<DatasetSection>) -> Option<Datas
             config => ConfigRule::One(config.unwrap_or(DEFAULT_CONFIG).to_owned()),
         },
         split: split?.unwrap_or_else(|| DEFAULT_SPLIT.to_owned()),
+        files: files?,
         text_field: text_field?,
+        columns: columns?,
+        blob: blob?,
         unit: unit?,
         pages: pages?,
         rows_per_page: rows_per_page?.unwrap_or(DEFAULT_ROWS_PER_PAGE),
+        rows: rows?,
     })
+}
+
+fn blob(context: &Context<'_>, given: &Given<BlobSection>) -> Option<BlobRules> {
+    let Given { value: section, place } = given;
+    let url = context.problems.required(&section.url, "url", *place);
+    if let Some(given) = url
+        && let Err(fault) = url_members(&given.value.0)
+    {
+        let hint = "such as https://host/content/{blob_id}";
+        context.problems.error(given.place.value, fault, Some(hint.to_owned()));
+        return None;
+    }
+    let compression = section.compression.or(BlobCompression::None);
+    let encoding_field = section.encoding_field.optional(|given| Some(given.value.0.clone()));
+    Some(BlobRules {
+        url: url?.value.0.clone(),
+        compression: compression?,
+        encoding_field: encoding_field?,
+    })
+}
+
+/// The members of a row that an address names in braces.
+///
+/// # Errors
+/// What is wrong with the address.
+pub fn url_members(url: &str) -> Result<Vec<&str>, &'static str> {
+    let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
+    if !url.starts_with("https://") && !is_local.iter().any(|local| url.starts_with(local)) {
+        return Err("the address is not https");
+    }
+    let mut members = Vec::new();
+    for part in url.split('{').skip(1) {
+        let (member, rest) = part.split_once('}').ok_or("a brace is not closed")?;
+        if member.is_empty() || rest.contains('}') {
+            return Err("a brace has no name or no beginning");
+        }
+        members.push(member);
+    }
+    if members.is_empty() {
+        return Err("the address has no member of the row in braces");
+    }
+    Ok(members)
 }
 
 fn without_effect<T>(context: &Context<'_>, key: &str, field: &Field<T>, on: &str) {
