@@ -50,7 +50,7 @@ fn compare_sample(task: &str, row: &Value, sample: &Value) -> f64 {
     let what = format!("{task}, row {} ({})", sample["doc_id"], sample["filter"]);
     let asked = sample["resps"].as_array().unwrap().iter();
     let expected: Vec<&Value> = asked.flat_map(|resps| resps.as_array().unwrap()).collect();
-    let answers = row["resps"].as_array().unwrap().iter().map(|response| &response["answer"]);
+    let answers = row["responses"].as_array().unwrap().iter().map(|response| &response["answer"]);
     let found: Vec<&Value> = answers
         .flat_map(|answer| match answer.as_object().unwrap().values().next().unwrap() {
             Value::Array(items) => items,
@@ -58,6 +58,9 @@ fn compare_sample(task: &str, row: &Value, sample: &Value) -> f64 {
         })
         .collect();
     assert_eq!(found.len(), expected.len(), "{what}: answers");
+    for key in ["target", "doc_hash", "prompt_hash", "target_hash"] {
+        assert_eq!(row[key], sample[key], "{what}: {key}");
+    }
     let mut worst: f64 = 0.0;
     for (found, expected) in found.into_iter().zip(expected) {
         match expected {
@@ -78,15 +81,31 @@ fn compare_sample(task: &str, row: &Value, sample: &Value) -> f64 {
         }
     }
     for (name, score) in sample["scores"].as_object().unwrap() {
-        // Sums and texts, which the harness adds up later, are in the metrics.
-        let Some(score) = score.as_f64().filter(|_| name != "perplexity") else { continue };
         let name = match sample["filter"].as_str().unwrap() {
-            "none" => name.clone(),
+            filter if row["filter"] == filter => name.clone(),
             filter => format!("{name},{filter}"),
         };
-        assert_eq!(row[&name].as_f64(), Some(score), "{what}: {name}");
+        compare_score(&row[&name], score, worst, &format!("{what}: {name}"));
     }
     worst
+}
+
+/// Log-probabilities are numbers, alone or with a length; texts, which the
+/// harness measures later, are in the metrics.
+fn compare_score(found: &Value, expected: &Value, worst: f64, what: &str) {
+    match expected {
+        Value::Array(pair) => {
+            compare_score(&found[0], &pair[0], worst, what);
+            assert_eq!(found[1].as_f64(), pair[1].as_f64(), "{what}: length");
+        }
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap();
+            let found = found.as_f64().unwrap_or_else(|| panic!("{what} is {found}"));
+            let allowed = worst + number.abs() * f64::from(f32::EPSILON);
+            assert!((found - number).abs() <= allowed, "{what} is {found}, not {number}");
+        }
+        _ => {}
+    }
 }
 
 fn compare_metric(task: &str, name: &str, found: &Value, expected: &Value, worst: f64) {

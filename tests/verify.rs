@@ -167,9 +167,9 @@ fn every_change_is_found_and_named() {
         (
             &code,
             Box::new(in_row(0, 2, |row| {
-                row["arguments"][0]["operation"]["token_loss"][5] = json!(1)
+                row["requests"][0]["operation"]["token_loss"][5] = json!(1)
             })),
-            (Some("code"), Some(0), Some(2), "arguments[0].operation.token_loss[5]"),
+            (Some("code"), Some(0), Some(2), "requests[0].operation.token_loss[5]"),
         ),
         (
             &code,
@@ -198,7 +198,7 @@ fn a_wrong_answer_is_found_where_its_row_is_drawn() {
     let path = receipt.folder.path().join(RESULTS).join("samples_prose.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     let wrong = |row: &mut Value| {
-        let logprob = &mut row["resps"][0]["answer"]["spans"][0]["logprob"];
+        let logprob = &mut row["responses"][0]["answer"]["spans"][0]["logprob"];
         // One bit: the least that can be wrong.
         *logprob = json!(logprob.as_f64().unwrap().next_down());
     };
@@ -212,7 +212,7 @@ fn a_wrong_answer_is_found_where_its_row_is_drawn() {
     // rounds to the same.
     let ended = receipt.verify(&["--sample", "0", "--json"]);
     let difference = &ended.json()["difference"];
-    assert!(difference.is_null() || difference["field"] != "resps[0].answer.spans[0].logprob");
+    assert!(difference.is_null() || difference["field"] != "responses[0].answer.spans[0].logprob");
 }
 
 #[test]

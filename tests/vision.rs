@@ -93,7 +93,7 @@ fn a_folder_of_images_is_a_dataset() {
     assert_eq!(skipped[..3], ["", "", ""]);
     assert_eq!(skipped[3], "the image is none of PNG, JPEG, WebP and WAV by its first bytes");
     assert!(skipped[4].starts_with("the image cannot be decoded: "), "{}", skipped[4]);
-    let asked = &rows[0]["arguments"][0]["operation"]["classify"];
+    let asked = &rows[0]["requests"][0]["operation"]["classify"];
     assert_eq!(asked["labels"], json!(["ant", "bee", "cat"]));
     let digest = asked["input"]["content"].as_str().unwrap();
     assert_eq!(digest.len(), 64, "a journal names the image by its digest: {asked}");
@@ -118,7 +118,7 @@ fn a_metadata_file_names_images_in_its_folder_alone() {
         let skipped: Vec<&Value> = rows.iter().map(|row| &row["skipped"]).collect();
         let outside = json!("the image is not in the dataset's folder");
         assert_eq!(skipped, [&Value::Null, &Value::Null, &outside, &outside], "{dataset}");
-        assert_eq!(rows[0]["resps"][0]["answer"]["labels"].as_array().unwrap().len(), 7);
+        assert_eq!(rows[0]["responses"][0]["answer"]["labels"].as_array().unwrap().len(), 7);
     }
 }
 

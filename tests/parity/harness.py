@@ -55,6 +55,8 @@ def main():
             {
                 "doc_id": sample["doc_id"],
                 "filter": sample["filter"],
+                "target": str(sample["target"]),
+                **{f"{what}_hash": sample[f"{what}_hash"] for what in ("doc", "prompt", "target")},
                 "resps": plain(sample["resps"]),
                 "filtered_resps": plain(sample["filtered_resps"]),
                 "scores": {name: plain(sample[name]) for name in names if name in sample},

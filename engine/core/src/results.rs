@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::Violation;
-use crate::task::{Measure, Metric, Request, Response};
+use crate::task::{Measure, Metric, Request, Response, RowLog};
 
 /// One run of the engine over one or more competitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,6 +81,11 @@ pub struct TaskResult {
     pub version: String,
     /// SHA-256 of the plugin that it is, if it is one.
     pub plugin_sha256: Option<String>,
+    /// What it asks for, as lm-evaluation-harness calls it: `multiple_choice`,
+    /// or the name of its first operation. Empty when it could not be asked.
+    pub output_type: String,
+    /// Examples before each question.
+    pub num_fewshot: u32,
     /// Share of the score, in [0, 1].
     pub weight: f64,
     /// Name of the metric that becomes the loss.
@@ -240,15 +245,23 @@ pub struct SampleRecord {
     #[serde(rename = "doc_id")]
     pub row: u32,
     /// Everything that was asked about the row, over all rounds of questions.
-    #[serde(rename = "arguments")]
     pub requests: Vec<Request>,
     /// What the model said, in the order of `requests`.
-    #[serde(rename = "resps")]
     pub responses: Vec<Response>,
     /// What the task made of it; empty when the row was skipped.
     pub measures: Vec<Measure>,
     /// Why the row does not count.
     pub skipped: Option<String>,
+}
+
+/// A [`SampleRecord`] with what people are shown beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggedSample {
+    /// The row as the model answered it.
+    pub record: SampleRecord,
+    /// The document that the row was built from, as JSON, and what its task
+    /// says of it; none where a row is no document.
+    pub document: Option<(String, RowLog)>,
 }
 
 /// When a run took place and where its time went: `timing.json`. It stands

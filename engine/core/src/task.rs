@@ -69,6 +69,14 @@ pub trait Task: Send + Sync {
     /// The first metric is the task's primary one: the competition turns it
     /// into the model's loss on this task.
     fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError>;
+
+    /// What people are shown of each row beside questions and answers, for a
+    /// task whose row `i` is document `i` of its first source; nothing for any
+    /// other task. Has no part in a score.
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        let _ = (config, rows);
+        Vec::new()
+    }
 }
 
 /// So that a task can be held the same way, wherever it lives.
@@ -111,6 +119,9 @@ impl<T: Task + ?Sized> Task for &T {
     fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError> {
         (**self).aggregate(config, samples)
     }
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        (**self).log_rows(config, rows)
+    }
 }
 
 /// Rows of a task that are built, or scored, together. Part of what a result
@@ -124,6 +135,28 @@ pub struct AnsweredRow<'a> {
     pub state: &'a [u8],
     /// The answers, in the order of the requests.
     pub responses: &'a [Response],
+}
+
+/// A row that one model answered, with its document.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedRow<'a> {
+    /// The document, as JSON.
+    pub document: &'a str,
+    /// The answers, in the order of the requests; empty when there are none.
+    pub responses: &'a [Response],
+}
+
+/// See [`Task::log_rows`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowLog {
+    /// What would have been right, as Python's `str` writes it.
+    pub target: String,
+    /// Name of the filter by which texts become answers, if there is one.
+    pub filter: Option<String>,
+    /// What the filter made of each request's texts.
+    pub filtered: Vec<String>,
+    /// Scores of the row that are no measures: name and numbers.
+    pub scores: Vec<(String, Vec<f64>)>,
 }
 
 /// A task compiled into the binary. Tasks register themselves:

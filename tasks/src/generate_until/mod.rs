@@ -9,7 +9,8 @@ use std::num::NonZeroU32;
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    AnsweredRow, Ask, Info, Measure, Metric, NativeTask, Plan, Response, Step, Task, TaskError,
+    AnsweredRow, Ask, Info, LoggedRow, Measure, Metric, NativeTask, Plan, Response, RowLog, Step,
+    Task, TaskError,
 };
 use evaltasks_core::template::python;
 use schemars::JsonSchema;
@@ -153,6 +154,20 @@ impl Task for GenerateUntil {
         let primary = config.primary();
         let metrics = aggregate::with_primary(metrics.collect::<Result<_, _>>()?, &primary)?;
         Ok(as_loss(metrics.first()).into_iter().chain(metrics).collect())
+    }
+
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        let Ok((template, config)) = parse(config) else { return Vec::new() };
+        let primary = config.primary();
+        let filter = primary.split_once(',').map_or(UNFILTERED, |(_, filter)| filter);
+        let Ok(Scoring { pipelines, .. }) = Scoring::new(&config) else { return Vec::new() };
+        let pipeline = pipelines.iter().find(|one| one.name == filter);
+        prompt::log_rows(&template, rows, |row, log| {
+            let texts = generation::texts(row.responses).unwrap_or_default();
+            let filtered = pipeline.and_then(|pipeline| pipeline.apply(&texts));
+            let filtered = filtered.into_iter().collect();
+            RowLog { filter: Some(filter.to_owned()), filtered, ..log }
+        })
     }
 }
 

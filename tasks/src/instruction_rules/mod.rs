@@ -17,7 +17,8 @@ mod words;
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Ask, Info, Measure, Metric, NativeTask, Plan, Response, Step, Task, TaskError,
+    Ask, Info, LoggedRow, Measure, Metric, NativeTask, Plan, Response, RowLog, Step, Task,
+    TaskError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,14 @@ impl Task for InstructionRules {
         };
         let metrics = PrimaryMetric::ALL.into_iter().map(metric).collect::<Result<_, _>>()?;
         aggregate::with_primary(metrics, config.metric.name())
+    }
+
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        let Ok((template, _)) = prompt::parse::<Config>(config) else { return Vec::new() };
+        prompt::log_rows(&template, rows, |row, log| {
+            let filtered = generation::texts(row.responses).unwrap_or_default();
+            RowLog { filtered: filtered.into_iter().take(1).collect(), ..log }
+        })
     }
 }
 

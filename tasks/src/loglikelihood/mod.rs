@@ -13,7 +13,7 @@
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Info, Measure, Metric, NativeTask, Plan, Response, Step, Task, TaskError,
+    Info, LoggedRow, Measure, Metric, NativeTask, Plan, Response, RowLog, Step, Task, TaskError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -137,5 +137,14 @@ impl Task for LastWord {
             PrimaryMetric::Perplexity => PERPLEXITY,
         };
         with_primary(metrics, primary)
+    }
+
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        let Ok((template, _)) = prompt::parse::<Config>(config) else { return Vec::new() };
+        prompt::log_rows(&template, rows, |row, log| {
+            let span = answers::one_span(row.responses);
+            let logprob = span.map(|span| (PERPLEXITY.to_owned(), vec![span.logprob]));
+            RowLog { scores: logprob.into_iter().collect(), ..log }
+        })
     }
 }

@@ -16,8 +16,8 @@ use std::f64::consts::LN_2;
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Ask, Info, Measure, Metric, NativeTask, Operation, Part, Plan, Request, Response, Step, Task,
-    TaskError,
+    Ask, Info, LoggedRow, Measure, Metric, NativeTask, Operation, Part, Plan, Request, Response,
+    RowLog, Step, Task, TaskError,
 };
 use evaltasks_core::template::python::split_spaces;
 use schemars::JsonSchema;
@@ -158,5 +158,18 @@ impl Task for Rolling {
             computed.into_iter().filter(|(name, value)| value.is_finite() || *name == primary);
         let metrics = kept.map(|(name, value)| metric(name, value, None, false, logprobs.len()));
         with_primary(metrics.collect::<Result<_, _>>()?, primary)
+    }
+
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        let Ok((template, _)) = prompt::parse::<Config>(config) else { return Vec::new() };
+        prompt::log_rows(&template, rows, |row, log| {
+            let Ok(span) = answers::one_span(row.responses) else { return log };
+            let words = split_spaces(&log.target).count() as f64;
+            let bytes = log.target.len() as f64;
+            let lengths =
+                [(WORD_PERPLEXITY, words), (BYTE_PERPLEXITY, bytes), (BITS_PER_BYTE, bytes)];
+            let score = |(name, length): (&str, f64)| (name.to_owned(), vec![span.logprob, length]);
+            RowLog { scores: lengths.map(score).into(), ..log }
+        })
     }
 }

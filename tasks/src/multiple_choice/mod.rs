@@ -15,8 +15,8 @@
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Ask, Info, Loglikelihood, Measure, Metric, NativeTask, Operation, Part, Plan, Prompt, Request,
-    Response, Step, Task, TaskError,
+    Ask, Info, LoggedRow, Loglikelihood, Measure, Metric, NativeTask, Operation, Part, Plan,
+    Prompt, Request, Response, RowLog, Step, Task, TaskError,
 };
 use evaltasks_core::template::python::{self, integer, is_list};
 use schemars::JsonSchema;
@@ -146,6 +146,11 @@ impl Task for MultipleChoice {
         names.extend(config.asks_mutual_info().then_some(ACC_MUTUAL_INFO));
         let metrics = names.iter().map(|name| mean_metric(samples, name, true));
         with_primary(metrics.collect::<Result<_, _>>()?, config.metric.name())
+    }
+
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        let Ok((template, _)) = parse(config) else { return Vec::new() };
+        prompt::log_rows(&template, rows, |_, log| log)
     }
 }
 

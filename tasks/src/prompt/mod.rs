@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Ask, Loglikelihood, Operation, Part, Plan, Prompt, Request, Source, Step, TaskError,
+    Ask, LoggedRow, Loglikelihood, Operation, Part, Plan, Prompt, Request, RowLog, Source, Step,
+    TaskError,
 };
-use evaltasks_core::template::python::{integer, is_space};
+use evaltasks_core::template::python::{integer, is_space, text};
 
 use crate::template::{Doc, Value, columns};
 use compiled::Compiled;
@@ -103,6 +104,24 @@ pub fn steps(
         }
     });
     steps.collect()
+}
+
+/// [`RowLog`]s with the targets of rows whose first one is the dataset's first;
+/// `complete` adds what else there is to say of a row.
+pub fn log_rows(
+    template: &TaskTemplate,
+    rows: &[LoggedRow],
+    complete: impl Fn(&LoggedRow, RowLog) -> RowLog,
+) -> Vec<RowLog> {
+    let question = Compiled::questions(template).ok();
+    let columns = columns(rows.first().map_or("", |row| row.document));
+    let target = |row: &LoggedRow| {
+        let doc = Doc::parse(row.document, &columns).ok()?;
+        Some(text(&question.as_ref()?.target(&doc).ok()?))
+    };
+    let log =
+        |row: &LoggedRow| RowLog { target: target(row).unwrap_or_default(), ..RowLog::default() };
+    rows.iter().map(|row| complete(row, log(row))).collect()
 }
 
 /// Asks for the log-probability of one text after a prompt.

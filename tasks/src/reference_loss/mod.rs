@@ -15,7 +15,7 @@ use std::f64::consts::LN_2;
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Info, Measure, Metric, NativeTask, Plan, Response, Step, Task, TaskError,
+    Info, LoggedRow, Measure, Metric, NativeTask, Plan, Response, RowLog, Step, Task, TaskError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -131,5 +131,10 @@ impl Task for ReferenceLoss {
             PrimaryMetric::BitsPerByte => BITS_PER_BYTE,
         };
         with_primary(metrics.into_iter().collect::<Result<_, _>>()?, primary)
+    }
+
+    fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
+        let Ok((template, _)) = prompt::parse::<Config>(config) else { return Vec::new() };
+        prompt::log_rows(&template, rows, |_, log| log)
     }
 }

@@ -104,7 +104,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     round.timing.plugins = tasks.timings();
 
     let directory = arguments.out.join(round_name(&arguments.file, &plan));
-    let samples = round.samples().map(Ok::<_, Infallible>);
+    let samples = round.log().map(Ok::<_, Infallible>);
     write_results(&directory, &round.result, &round.timing, samples)?;
     if !arguments.quiet {
         eprint!("{}", render_timing(&round.timing));

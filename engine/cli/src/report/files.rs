@@ -6,21 +6,21 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use evaltasks_core::results::{
-    CompetitionResult, RunResult, RunTiming, SampleRecord, SubmissionResult,
+    CompetitionResult, LoggedSample, RunResult, RunTiming, SubmissionResult,
 };
 use evaltasks_core::task::Metric;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
+use super::samples::SampleLine;
 use super::{ReportError, render_html};
 
 /// Version of the layout of `results.json`.
 const FORMAT: u32 = 1;
 /// The harness' name for answers that nothing was filtered from.
-const FILTER: &str = "none";
+pub(super) const FILTER: &str = "none";
 /// What stays as it is in a file name; all else is percent-encoded.
 const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
 
@@ -40,7 +40,8 @@ const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(
 ///
 /// `results.json` reads back as [`RunResult`]. Beside its keys it has `models`,
 /// by competition and uid: objects with the keys `results`, `configs`,
-/// `versions`, `higher_is_better`, `n-samples` and `config` of the harness, in
+/// `versions`, `higher_is_better`, `n-samples`, `n-shot` and `config` of the
+/// harness, in
 /// which a metric's key is `<name>,none`, or `<name>,<filter>` where answers
 /// were filtered.
 ///
@@ -50,7 +51,7 @@ pub fn write_results<E>(
     directory: &Path,
     result: &RunResult,
     timing: &RunTiming,
-    samples: impl IntoIterator<Item = Result<SampleRecord, E>>,
+    samples: impl IntoIterator<Item = Result<LoggedSample, E>>,
 ) -> Result<(), ReportError>
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -99,6 +100,8 @@ struct Harness<'a> {
     higher_is_better: BTreeMap<&'a str, BTreeMap<&'a str, bool>>,
     #[serde(rename = "n-samples")]
     samples: BTreeMap<&'a str, SampleCount>,
+    #[serde(rename = "n-shot")]
+    shots: BTreeMap<&'a str, u32>,
     config: ModelConfig<'a>,
 }
 
@@ -107,13 +110,16 @@ struct Harness<'a> {
 struct TaskConfig<'a> {
     task: &'a str,
     dataset_path: &'a str,
-    metric_list: [MetricName<'a>; 1],
+    output_type: &'a str,
+    num_fewshot: u32,
+    metric_list: Vec<MetricName<'a>>,
     metadata: TaskVersion<'a>,
 }
 
 #[derive(Serialize)]
 struct MetricName<'a> {
     metric: &'a str,
+    higher_is_better: bool,
 }
 
 #[derive(Serialize)]
@@ -146,6 +152,7 @@ impl<'a> Harness<'a> {
             versions: BTreeMap::new(),
             higher_is_better: BTreeMap::new(),
             samples: BTreeMap::new(),
+            shots: BTreeMap::new(),
             config: ModelConfig {
                 model: &submission.name,
                 model_args: &submission.path,
@@ -158,22 +165,30 @@ impl<'a> Harness<'a> {
                 continue;
             };
             let name = task.name.as_str();
-            let directions = score
+            // One entry for each name, however often it was filtered.
+            let directions: BTreeMap<&str, bool> = score
                 .metrics
                 .iter()
-                .map(|metric| (name_and_filter(&metric.name).0, metric.higher_is_better));
+                .map(|metric| (name_and_filter(&metric.name).0, metric.higher_is_better))
+                .collect();
+            let metric_list = directions
+                .iter()
+                .map(|(&metric, &higher_is_better)| MetricName { metric, higher_is_better });
             let config = TaskConfig {
                 task: name,
                 dataset_path: &task.dataset,
-                metric_list: [MetricName { metric: &task.metric }],
+                output_type: &task.output_type,
+                num_fewshot: task.num_fewshot,
+                metric_list: metric_list.collect(),
                 metadata: TaskVersion { id: &task.task, version: &task.version },
             };
             let count = SampleCount { original: task.rows, effective: score.rows };
             harness.results.insert(name, metrics(name, &score.metrics));
             harness.configs.insert(name, config);
             harness.versions.insert(name, &task.version);
-            harness.higher_is_better.insert(name, directions.collect());
+            harness.higher_is_better.insert(name, directions);
             harness.samples.insert(name, count);
+            harness.shots.insert(name, task.num_fewshot);
         }
         harness
     }
@@ -197,70 +212,27 @@ fn name_and_filter(metric: &str) -> (&str, &str) {
     metric.split_once(',').unwrap_or((metric, FILTER))
 }
 
-/// A line of `samples_<task>.jsonl`. It reads back as [`SampleRecord`].
-#[derive(Serialize)]
-struct SampleLine<'a> {
-    #[serde(flatten)]
-    record: &'a SampleRecord,
-    filter: &'a str,
-    /// Names of the measures, whose values follow under these names.
-    metrics: Vec<&'a str>,
-    /// SHA-256 of `arguments` as it is written here.
-    prompt_hash: String,
-    #[serde(flatten)]
-    values: BTreeMap<&'a str, f64>,
-}
-
-/// Keys that a measure's name cannot take from the line.
-const LINE_KEYS: [&str; 11] = [
-    "competition",
-    "task",
-    "uid",
-    "doc_id",
-    "arguments",
-    "resps",
-    "measures",
-    "skipped",
-    "filter",
-    "metrics",
-    "prompt_hash",
-];
-
-impl<'a> SampleLine<'a> {
-    fn new(record: &'a SampleRecord) -> Result<Self, serde_json::Error> {
-        let requests = serde_json::to_vec(&record.requests)?;
-        let measures = || record.measures.iter().map(|one| (one.name.as_str(), one.value));
-        Ok(Self {
-            record,
-            filter: FILTER,
-            metrics: measures().map(|(name, _)| name).collect(),
-            prompt_hash: hex::encode(Sha256::digest(requests)),
-            values: measures().filter(|(name, _)| !LINE_KEYS.contains(name)).collect(),
-        })
-    }
-}
-
 /// Appends each record to its task's file, one file open at a time, and gives
 /// the files their names when all are written.
 fn write_samples<E>(
     directory: &Path,
-    samples: impl IntoIterator<Item = Result<SampleRecord, E>>,
+    samples: impl IntoIterator<Item = Result<LoggedSample, E>>,
 ) -> Result<(), ReportError>
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut parts: BTreeMap<String, TempPath> = BTreeMap::new();
     let mut open: Option<OpenPart> = None;
-    for record in samples {
-        let record = record.map_err(|source| ReportError::Sample(source.into()))?;
+    for sample in samples {
+        let sample = sample.map_err(|source| ReportError::Sample(source.into()))?;
         let mut part = match open.take() {
-            Some(part) if part.task == record.task => part,
+            Some(part) if part.task == sample.record.task => part,
             other => {
                 other.map_or(Ok(()), OpenPart::close)?;
-                OpenPart::open(directory, &record.task, &mut parts)?
+                OpenPart::open(directory, &sample.record.task, &mut parts)?
             }
         };
-        part.append(&record)?;
+        part.append(&sample)?;
         open = Some(part);
     }
     open.map_or(Ok(()), OpenPart::close)?;
@@ -297,9 +269,9 @@ impl OpenPart {
         Ok(Self { task: task.to_owned(), path, file: BufWriter::new(file) })
     }
 
-    fn append(&mut self, record: &SampleRecord) -> Result<(), ReportError> {
+    fn append(&mut self, sample: &LoggedSample) -> Result<(), ReportError> {
         let unserializable = |source| ReportError::Serialize { path: self.path.clone(), source };
-        let line = SampleLine::new(record).map_err(unserializable)?;
+        let line = SampleLine::new(sample).map_err(unserializable)?;
         let mut bytes = serde_json::to_vec(&line).map_err(unserializable)?;
         bytes.push(b'\n');
         let failed = |source| ReportError::Write { path: self.path.clone(), source };
@@ -357,7 +329,10 @@ mod tests {
     use std::collections::BTreeSet;
     use std::convert::Infallible;
 
-    use evaltasks_core::task::{Answer, Measure, Operation, Request, Response, Span};
+    use evaltasks_core::results::SampleRecord;
+    use evaltasks_core::task::{
+        Answer, Loglikelihood, Measure, Operation, Part, Prompt, Request, Response, RowLog, Span,
+    };
 
     use super::*;
     use crate::report::sample;
@@ -377,6 +352,10 @@ mod tests {
         }
     }
 
+    fn logged(record: SampleRecord) -> LoggedSample {
+        LoggedSample { record, document: None }
+    }
+
     fn timing() -> RunTiming {
         RunTiming {
             started_at: "2026-01-02T03:04:05Z".to_owned(),
@@ -388,7 +367,7 @@ mod tests {
     }
 
     fn write(directory: &Path, records: Vec<SampleRecord>) {
-        let samples = records.into_iter().map(Ok::<_, Infallible>);
+        let samples = records.into_iter().map(logged).map(Ok::<_, Infallible>);
         write_results(directory, &sample::run(), &timing(), samples).unwrap();
     }
 
@@ -474,6 +453,33 @@ mod tests {
         insta::assert_snapshot!("sample_line", first.trim_end());
     }
 
+    /// A row of multiple choice, as lm-evaluation-harness would write it.
+    #[test]
+    fn a_line_has_the_keys_of_the_harness() {
+        let span =
+            |logprob, greedy| Span { logprob, tokens: 1, bytes: 2, greedy, per_token: Vec::new() };
+        let asked = Loglikelihood {
+            context: Prompt::Raw(vec![Part::Text("Sky?".to_owned())]),
+            continuations: vec![Part::Text(" blue".to_owned()), Part::Text(" red".to_owned())],
+            per_token: false,
+        };
+        let spans = vec![span(-1.5, true), span(-12.0, false)];
+        let record = SampleRecord {
+            requests: vec![Request { key: 0, operation: Operation::Loglikelihood(asked) }],
+            responses: vec![Response { key: 0, answer: Answer::Spans(spans) }],
+            ..record("colours", 3, 0, "acc")
+        };
+        let log = RowLog { target: "0".to_owned(), ..RowLog::default() };
+        let json = r#"{"question": "Sky?", "answers": ["blue", "red"], "right": 0}"#;
+        let sample = LoggedSample { record, document: Some((json.to_owned(), log)) };
+        let directory = tempfile::tempdir().unwrap();
+        let samples = [Ok::<_, Infallible>(sample)];
+        write_results(directory.path(), &sample::run(), &timing(), samples).unwrap();
+        let line = std::fs::read_to_string(samples_path(directory.path(), "colours")).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        insta::assert_json_snapshot!(line);
+    }
+
     #[test]
     fn a_round_writes_the_same_bytes_again() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -487,7 +493,7 @@ mod tests {
     #[test]
     fn broken_samples_leave_no_results() {
         let directory = tempfile::tempdir().unwrap();
-        let samples = [Ok(record("prose", 3, 0, "loss")), Err("the journal is torn")];
+        let samples = [Ok(logged(record("prose", 3, 0, "loss"))), Err("the journal is torn")];
         let error = write_results(directory.path(), &sample::run(), &timing(), samples);
         assert!(matches!(error, Err(ReportError::Sample(_))), "{error:?}");
         assert_eq!(files(directory.path()), BTreeMap::new());

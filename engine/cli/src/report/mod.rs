@@ -17,6 +17,7 @@ mod paper;
 mod read;
 #[cfg(test)]
 mod sample;
+mod samples;
 mod table;
 mod text;
 mod timing;

@@ -327,6 +327,8 @@ fn task(&(name, weight): &(&str, f64)) -> TaskResult {
         task: "text_loss".to_owned(),
         version: "1.0.0".to_owned(),
         plugin_sha256: None,
+        output_type: "token_loss".to_owned(),
+        num_fewshot: 0,
         weight,
         metric: "loss".to_owned(),
         rows: 50,

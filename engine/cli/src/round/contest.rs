@@ -8,12 +8,15 @@ use evaltasks_core::competition::{
     Competition, Location, OnFailure, Submission, TaskRules, TokenizerRule,
 };
 use evaltasks_core::ranking::ResampledLosses;
-use evaltasks_core::results::{CompetitionResult, SampleRecord, TaskResult};
+use evaltasks_core::results::{CompetitionResult, LoggedSample, SampleRecord, TaskResult};
+use evaltasks_core::source::Row;
+use evaltasks_core::task::{LoggedRow, Task};
 
 use super::confidence::resample;
 use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate};
+use super::guard::guard_task;
 use super::prepare::{BuildInputs, DrawnTask, draw};
-use super::questions::ReadyTask;
+use super::questions::{ReadyTask, TaskAnswers};
 use super::schedule::counts_from;
 use super::score::score;
 use super::timing::Stopwatch;
@@ -23,23 +26,59 @@ use super::{Engine, Event, Plan, RoundError};
 /// All answers in one competition.
 pub struct Journal {
     competition: String,
-    tasks: Vec<String>,
+    tasks: Vec<JournalledTask>,
     evaluations: Vec<Evaluation>,
+}
+
+/// A task, to say more about its rows than their answers.
+struct JournalledTask {
+    name: String,
+    config: String,
+    task: Arc<dyn Task>,
+    documents: Arc<[Row]>,
 }
 
 impl Journal {
     /// By task, submission and row.
     pub fn samples(&self) -> impl Iterator<Item = SampleRecord> {
+        self.answers()
+            .flat_map(|(task, uid, answers)| answers.samples(&self.competition, &task.name, uid))
+    }
+
+    /// The same with what tasks say of their documents.
+    pub fn log(&self) -> impl Iterator<Item = LoggedSample> {
+        self.answers().flat_map(|(task, uid, answers)| {
+            task.log(answers.samples(&self.competition, &task.name, uid).collect())
+        })
+    }
+
+    fn answers(&self) -> impl Iterator<Item = (&JournalledTask, u16, &TaskAnswers)> {
         self.tasks.iter().enumerate().flat_map(move |(index, task)| {
-            self.evaluations.iter().flat_map(move |evaluation| {
-                let answers = match &evaluation.outcome {
-                    Outcome::Answered(answers) => answers.get(index),
-                    _ => None,
-                };
-                let uid = evaluation.submission.uid;
-                answers.into_iter().flat_map(move |one| one.samples(&self.competition, task, uid))
+            self.evaluations.iter().filter_map(move |evaluation| match &evaluation.outcome {
+                Outcome::Answered(answers) => {
+                    Some((task, evaluation.submission.uid, answers.get(index)?))
+                }
+                _ => None,
             })
         })
+    }
+}
+
+impl JournalledTask {
+    /// All rows that one model answered.
+    fn log(&self, records: Vec<SampleRecord>) -> Vec<LoggedSample> {
+        let rows = self
+            .documents
+            .iter()
+            .zip(&records)
+            .map(|(row, record)| LoggedRow { document: &row.json, responses: &record.responses });
+        let rows: Vec<LoggedRow> = rows.collect();
+        let logs = guard_task(|| Ok(self.task.log_rows(&self.config, &rows))).unwrap_or_default();
+        let documents = self.documents.iter().map(|row| row.json.clone()).zip(logs);
+        let documents: Vec<_> =
+            documents.map(Some).chain(std::iter::repeat(None)).take(records.len()).collect();
+        let samples = records.into_iter().zip(documents);
+        samples.map(|(record, document)| LoggedSample { record, document }).collect()
     }
 }
 
@@ -101,7 +140,13 @@ pub fn run(
         }
     }
     result.no_verdict = no_verdict;
-    let tasks = kept.iter().map(|task| task.rules.name.clone()).collect();
+    let journalled = |task: &&DrawnTask| JournalledTask {
+        name: task.rules.name.clone(),
+        config: task.rules.config.clone(),
+        task: Arc::clone(&task.task),
+        documents: task.documents(),
+    };
+    let tasks = kept.iter().map(journalled).collect();
     Ok((result, Journal { competition: competition.key.clone(), tasks, evaluations }))
 }
 
@@ -169,6 +214,7 @@ fn task_results(
         let ready = built.as_ref().ok().and_then(Option::as_ref);
         TaskResult {
             version: drawn.map_or_else(String::new, |drawn| drawn.info.version.clone()),
+            output_type: drawn.map_or_else(String::new, |drawn| drawn.output_type().to_owned()),
             plugin_sha256: drawn.and_then(|drawn| drawn.task.file_sha256().map(str::to_owned)),
             weight: if built.is_ok() { rules.weight / total } else { 0.0 },
             rows: ready.map_or(0, |ready| ready.rows.len().try_into().unwrap_or(u32::MAX)),

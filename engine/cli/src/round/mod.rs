@@ -38,7 +38,7 @@ use std::sync::atomic::AtomicBool;
 use evaltasks_core::backend::{Backend, Tokenizer};
 use evaltasks_core::competition::{Competition, Location, Submission, Subnet, TaskReference};
 use evaltasks_core::random::Seed;
-use evaltasks_core::results::{RunResult, RunTiming, SampleRecord};
+use evaltasks_core::results::{LoggedSample, RunResult, RunTiming, SampleRecord};
 use evaltasks_core::source::{ModelSource, SourceError};
 use evaltasks_core::task::Task;
 
@@ -171,6 +171,11 @@ impl Round {
     /// task and submission.
     pub fn samples(&self) -> impl Iterator<Item = SampleRecord> {
         self.journals.iter().flat_map(Journal::samples)
+    }
+
+    /// The same with what tasks say of their documents.
+    pub fn log(&self) -> impl Iterator<Item = LoggedSample> {
+        self.journals.iter().flat_map(Journal::log)
     }
 }
 

@@ -89,6 +89,19 @@ pub struct BuildInputs {
 }
 
 impl DrawnTask<'_> {
+    /// The rows of its first source.
+    pub fn documents(&self) -> Arc<[Row]> {
+        self.sources.first().cloned().unwrap_or_default()
+    }
+
+    /// What the harness calls the kind of its questions; see
+    /// [`TaskResult::output_type`](evaltasks_core::results::TaskResult::output_type).
+    pub fn output_type(&self) -> &str {
+        const MULTIPLE_CHOICE: &str = "multiple_choice";
+        let first = self.info.operations.first().map_or("", String::as_str);
+        if self.info.id == MULTIPLE_CHOICE { MULTIPLE_CHOICE } else { first }
+    }
+
     /// The first step of every row, with requests in the ids of `tokenizer`.
     ///
     /// # Errors

@@ -94,6 +94,8 @@ pub fn task_result(rules: &TaskRules) -> TaskResult {
         },
         version: String::new(),
         plugin_sha256: None,
+        output_type: String::new(),
+        num_fewshot: num_fewshot(&rules.config),
         weight: rules.weight,
         metric: String::new(),
         rows: 0,
@@ -101,6 +103,13 @@ pub fn task_result(rules: &TaskRules) -> TaskResult {
         rows_sha256: String::new(),
         dropped: None,
     }
+}
+
+/// The key of that name in a task's configuration.
+fn num_fewshot(config: &str) -> u32 {
+    let config: serde_json::Value = serde_json::from_str(config).unwrap_or_default();
+    let count = config.get("num_fewshot").and_then(serde_json::Value::as_u64);
+    count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
 }
 
 fn candidate(evaluation: &Evaluation) -> Option<Candidate> {

@@ -15,7 +15,7 @@ pub struct Difference {
     /// Where it is.
     #[serde(flatten)]
     pub place: Place,
-    /// Path of the value there, such as `resps[0].answer.spans[0].logprob`.
+    /// Path of the value there, such as `responses[0].answer.spans[0].logprob`.
     pub field: String,
     /// What the result says; null for nothing.
     pub expected: Value,
