@@ -26,3 +26,4 @@ pub mod source;
 pub mod state;
 pub mod task;
 pub mod template;
+pub mod yuma;
