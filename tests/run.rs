@@ -221,3 +221,26 @@ fn ctrl_c_ends_the_round() {
     assert!(rest.contains("press Ctrl-C again to end at once"), "{rest}");
     assert_eq!((output.stdout.as_slice(), out.exists()), (&b""[..], false));
 }
+
+/// Models in processes of their own answer the same, and one that runs out of
+/// memory ends alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn models_in_processes_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(run_quick(folder.path(), "here", &[]).code, 0);
+    let ended = run_quick(folder.path(), "apart", &["--isolate", "--threads", "1"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(results(folder.path(), "apart"), results(folder.path(), "here"));
+
+    let ended = run_quick(folder.path(), "short", &["--isolate", "--max-process-memory", "3MiB"]);
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    let files = results(folder.path(), "short");
+    let (_, result) = files.iter().find(|(name, _)| name.ends_with("results.json")).unwrap();
+    let result: Value = serde_json::from_slice(result).unwrap();
+    let submissions = result["competitions"][0]["submissions"].as_array().unwrap();
+    for submission in submissions {
+        let reason = submission["status"]["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("the model's process"), "{submission}");
+    }
+}

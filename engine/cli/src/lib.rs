@@ -7,6 +7,7 @@ pub mod journal;
 pub mod report;
 pub mod round;
 pub mod verify;
+pub mod worker;
 
 // Crates of native tasks. Whatever is linked here is known by its name.
 use evaltasks_tasks as _;

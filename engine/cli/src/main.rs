@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
-    self, Outcome, cache, check, compare, inspect, loss, plugin, rank, run, tasks, verify,
+    self, Outcome, cache, check, compare, inspect, loss, plugin, rank, run, tasks, verify, worker,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -55,6 +55,9 @@ enum Command {
     Plugin(plugin::Command),
     /// Print the JSON Schema of competition files
     Schema,
+    /// Run one model for the process that started this one
+    #[command(hide = true)]
+    Worker(worker::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +85,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Tasks(arguments) => tasks::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),
         Command::Plugin(command) => plugin::run(command),
+        Command::Worker(arguments) => worker::run(arguments),
         Command::Schema => commands::print(&evaltasks_core::competition::schema()),
     }
 }

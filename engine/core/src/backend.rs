@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::host::Ragged;
 use crate::model::{Checkpoint, ModelConstraints, NormLimits, Violation};
 use crate::task::{Answer, Operation};
@@ -66,7 +68,7 @@ pub trait Model: Send {
 
 /// When a batch of operations is large enough. How operations are cut into
 /// batches changes no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchSize {
     /// Tokens that it takes, about.
     pub tokens: u64,
@@ -86,6 +88,10 @@ impl BatchSize {
 pub trait Tokenizer: Send + Sync {
     /// SHA-256 of the tokenizer's file, in hexadecimal.
     fn digest(&self) -> &str;
+    /// The file, where another process may open the tokenizer again.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
     /// Names everything that ids and texts of this tokenizer depend on, beside
     /// its file: the special tokens and the chat template. Two tokenizers of
     /// one fingerprint do the same in every call.
@@ -162,7 +168,7 @@ pub struct RunControl {
 
 /// How far a run is with one of its operations. A run reports each of them
 /// once before it begins, and again as it proceeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Index of the operation in the run.
     pub operation: usize,
@@ -220,7 +226,7 @@ impl RunControl {
 }
 
 /// Why a model could not be loaded or run. Reads after "failed to ...".
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum BackendError {
     /// The submission is at fault and will be so every time.
     #[error("use the model: {0}")]

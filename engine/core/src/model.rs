@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Facts read from a checkpoint's configuration and tensor headers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Where the files are: a directory or a GGUF file.
     pub directory: PathBuf,
@@ -33,7 +33,7 @@ pub struct Range {
 }
 
 /// What a competition demands of a model; by default nothing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelConstraints {
     /// Number of parameters.
     pub parameters: Option<Range>,

@@ -29,6 +29,7 @@ const MAX_VOCABULARY: u32 = 4_194_304;
 /// A tokenizer and its special tokens.
 pub struct HuggingFaceTokenizer {
     inner: tokenizers::Tokenizer,
+    path: PathBuf,
     digest: String,
     fingerprint: String,
     vocabulary_size: u32,
@@ -122,6 +123,7 @@ impl HuggingFaceTokenizer {
         Ok(Self {
             chat,
             inner,
+            path: file.to_owned(),
             fingerprint: format!("{digest} {}", hex::encode(settings)),
             digest,
             vocabulary_size: largest + 1,
@@ -135,6 +137,10 @@ impl HuggingFaceTokenizer {
 impl Tokenizer for HuggingFaceTokenizer {
     fn digest(&self) -> &str {
         &self.digest
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
     }
 
     fn fingerprint(&self) -> String {

@@ -1,5 +1,6 @@
 //! The engine as the operator sets it up.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +35,18 @@ pub struct EngineArguments {
 }
 
 impl EngineArguments {
+    /// The same as a command line has it.
+    pub fn to_arguments(&self) -> Vec<OsString> {
+        let given = [
+            Some(("--device", self.device.to_string())),
+            self.threads.map(|threads| ("--threads", threads.to_string())),
+            self.instructions.map(|level| ("--instructions", level.to_string())),
+            self.memory.map(|Bytes(bytes)| ("--memory", bytes.to_string())),
+        ];
+        let given = given.into_iter().flatten();
+        given.flat_map(|(name, value)| [name.into(), value.into()]).collect()
+    }
+
     /// The inference backend.
     pub fn backend(&self) -> Result<CandleBackend> {
         let threads = self.threads.map_or_else(

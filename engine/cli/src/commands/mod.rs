@@ -15,6 +15,7 @@ pub mod rank;
 pub mod run;
 pub mod tasks;
 pub mod verify;
+pub mod worker;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -20,6 +20,7 @@ use super::cache::CacheArguments;
 use super::engine::{EngineArguments, open_tokenizer};
 use super::plugins::{PluginArguments, Tasks};
 use super::progress::Console;
+use super::worker::IsolationArguments;
 use super::{EXIT_INTERRUPTED, Outcome, input, print};
 use crate::report::{Terminal, render_table, render_timing, write_results};
 use crate::round::{self, AnswerJournal, Engine, Observer, Plan, Round, RoundError, default_block};
@@ -74,6 +75,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    isolation: IsolationArguments,
     #[command(flatten)]
     plugins: PluginArguments,
     #[command(flatten)]
@@ -156,11 +159,11 @@ fn named_directory(argument: &str) -> Result<(String, PathBuf), String> {
 
 /// The round; none when the operator ended it.
 fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<Round>> {
-    let backend = arguments.engine.backend()?;
+    let backend = arguments.isolation.backend(&arguments.engine)?;
     let journal = arguments.cache.open();
     let console = Arc::new(Console::new(arguments.quiet));
     let engine = Engine {
-        backend: &backend,
+        backend: backend.as_ref(),
         models: &LocalModels,
         datasets: &LocalDatasets,
         open_tokenizer: &open_tokenizer,

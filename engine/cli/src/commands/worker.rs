@@ -1,0 +1,82 @@
+//! `evaltasks worker`, which the engine starts by itself, and the option by
+//! which it does.
+
+use std::ffi::OsString;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use evaltasks_core::backend::Backend;
+use evaltasks_core::document::Bytes;
+
+use super::Outcome;
+use super::engine::{EngineArguments, open_tokenizer};
+use crate::worker::{MAX_SILENCE, WorkerBackend, WorkerOptions, serve};
+
+/// What one worker may use.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Memory that the process may take, beside the model's mapped files
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<Bytes>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<Outcome> {
+    limit_process(arguments.max_memory.map(|bytes| bytes.0))?;
+    let backend = arguments.engine.backend()?;
+    serve(&backend, &open_tokenizer, std::io::stdin(), std::io::stdout())
+        .context("talk to the engine")?;
+    Ok(Outcome::Fine)
+}
+
+/// Whether models run in processes of their own.
+#[derive(Args)]
+pub struct IsolationArguments {
+    /// Run each model in a process of its own: one that crashes or takes too
+    /// much memory ends alone. Results do not depend on it
+    #[arg(long)]
+    isolate: bool,
+    /// Memory that a model's process may take beside its mapped files, such as
+    /// 4GiB
+    #[arg(long, value_name = "BYTES", requires = "isolate")]
+    max_process_memory: Option<Bytes>,
+}
+
+impl IsolationArguments {
+    /// The backend that models run on.
+    pub fn backend(&self, engine: &EngineArguments) -> Result<Box<dyn Backend>> {
+        let backend = engine.backend()?;
+        if !self.isolate {
+            return Ok(Box::new(backend));
+        }
+        let mut arguments: Vec<OsString> = vec!["worker".into()];
+        arguments.extend(engine.to_arguments());
+        if let Some(Bytes(bytes)) = self.max_process_memory {
+            arguments.extend(["--max-memory".into(), bytes.to_string().into()]);
+        }
+        let program = std::env::current_exe().context("find the program itself")?;
+        let options = WorkerOptions { program, arguments, max_silence: MAX_SILENCE };
+        Ok(Box::new(WorkerBackend::new(options, &backend)))
+    }
+}
+
+/// Ends with its parent, and never takes more memory than it may.
+#[cfg(target_os = "linux")]
+fn limit_process(max_memory: Option<u64>) -> Result<()> {
+    use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+    set_parent_process_death_signal(Some(Signal::KILL)).context("end with the engine")?;
+    if let Some(bytes) = max_memory {
+        // Mapped files do not count as data.
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        setrlimit(Resource::Data, limit).context("limit the memory of the process")?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_process(max_memory: Option<u64>) -> Result<()> {
+    anyhow::ensure!(max_memory.is_none(), "limit the memory of a process: only Linux does");
+    Ok(())
+}
