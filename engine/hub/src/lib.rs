@@ -9,6 +9,7 @@
 //! the process with it, while a short read is an error like any other.
 
 mod address;
+mod copies;
 mod dataset;
 mod digest;
 mod download;
@@ -20,8 +21,12 @@ pub mod limits;
 mod media;
 mod model;
 
+pub use copies::{Likeness, ModelSketch, SketchedTensor, likeness};
 pub use dataset::open_dataset;
-pub use digest::{FileDigest, ModelDigest, TensorDigest, digest_model};
+pub use digest::{
+    FileDigest, Float, ModelDigest, Sketch, TensorDigest, digest_model, directory_hash,
+    sketch_model,
+};
 pub use download::{Download, DownloadLimits, download, downloaded};
 pub use draw::{draw_rows, rows_sha256};
 pub use error::{DownloadFault, HubError};

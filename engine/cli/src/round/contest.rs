@@ -7,24 +7,28 @@ use evaltasks_core::backend::{Tokenizer, WithoutTokenizer};
 use evaltasks_core::competition::{
     Competition, Location, OnFailure, Submission, TaskRules, TokenizerRule,
 };
+use evaltasks_core::contamination::Contamination;
 use evaltasks_core::ranking::ResampledLosses;
 use evaltasks_core::results::{CompetitionResult, SampleRecord, TaskResult};
 
 use super::confidence::resample;
-use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate};
+use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate, sketch_key};
 use super::prepare::{BuildInputs, DrawnTask, draw};
 use super::questions::ReadyTask;
 use super::schedule::counts_from;
 use super::score::score;
 use super::timing::Stopwatch;
 use super::verdict::{judge, task_result};
-use super::{Engine, Event, Plan, RoundError};
+use super::{Engine, Event, Plan, RoundError, reason};
+use crate::history::{Drawn, RoundName};
 
 /// All answers in one competition.
 pub struct Journal {
     competition: String,
     tasks: Vec<String>,
     evaluations: Vec<Evaluation>,
+    /// How much of the data was there before; empty without a history.
+    pub contamination: Vec<Contamination>,
 }
 
 impl Journal {
@@ -62,6 +66,7 @@ pub fn run(
     let rules = &competition.tasks;
     let drawn: Vec<_> =
         rules.iter().map(|rules| draw_task(engine, rules, plan, stopwatch)).collect();
+    let contamination = contamination(engine, competition, &drawn, plan, stopwatch);
     let built: Vec<_> = drawn
         .iter()
         .map(|drawn| build_task(drawn.as_ref(), tokenizer.as_ref(), &inputs, stopwatch))
@@ -82,7 +87,8 @@ pub fn run(
             Some(tokenizer) => Questions::Shared(tokenizer, ready),
             None => Questions::PerModel(kept.clone(), &inputs),
         };
-        let contest = Contest { engine, competition, questions };
+        let sketch_key = sketch_key(plan.seed);
+        let contest = Contest { engine, competition, questions, sketch_key };
         evaluate_all(&contest, &kept, submissions, plan.block, stopwatch)?
     };
     let resampled = resample(&kept, &evaluations, plan.seed).unwrap_or_else(|fault| {
@@ -102,7 +108,34 @@ pub fn run(
     }
     result.no_verdict = no_verdict;
     let tasks = kept.iter().map(|task| task.rules.name.clone()).collect();
-    Ok((result, Journal { competition: competition.key.clone(), tasks, evaluations }))
+    let competition = competition.key.clone();
+    Ok((result, Journal { competition, tasks, evaluations, contamination }))
+}
+
+/// How much of each task's data earlier rounds drew. Nothing depends on it.
+fn contamination(
+    engine: &Engine,
+    competition: &Competition,
+    drawn: &[Result<DrawnTask, String>],
+    plan: &Plan,
+    stopwatch: &mut Stopwatch,
+) -> Vec<Contamination> {
+    let Some(history) = engine.history else { return Vec::new() };
+    let tasks = drawn.iter().filter_map(|drawn| drawn.as_ref().ok());
+    let tasks: Vec<Drawn> = tasks
+        .map(|drawn| Drawn {
+            competition: &competition.key,
+            task: &drawn.rules.name,
+            rows: &drawn.rows,
+        })
+        .collect();
+    let round = RoundName { block: plan.block, seed: plan.seed };
+    let found = stopwatch.time(None, "contamination", || history.compare(round, &tasks));
+    found.unwrap_or_else(|error| {
+        let message = format!("contamination is not known: failed to {}", reason(&error));
+        engine.observer.hear(&Event::Warning { message: &message });
+        Vec::new()
+    })
 }
 
 /// The competition's tokenizer; none when each model is read with its own.

@@ -27,6 +27,8 @@ pub struct DrawnTask<'a> {
     pub rows_sha256: String,
     /// The implementation.
     pub task: Arc<dyn Task>,
+    /// The rows that are asked about.
+    pub rows: Arc<[Row]>,
     /// Rows of each source of the task's plan.
     sources: Vec<Arc<[Row]>>,
 }
@@ -70,7 +72,7 @@ pub fn draw<'a>(
     let (rows, examples): (Arc<[Row]>, Arc<[Row]>) = (rows.into(), examples.into());
     let bound = |source: &Source| if is_fewshot(source) { &examples } else { &rows };
     let sources = plan.sources.iter().map(|source| Arc::clone(bound(source))).collect();
-    Ok(DrawnTask { rules, info, rows_sha256, task, sources })
+    Ok(DrawnTask { rules, info, rows_sha256, task, rows, sources })
 }
 
 fn drawn_rows(dataset: &DatasetRules, seed: &Seed) -> Result<Vec<Row>, String> {
