@@ -63,10 +63,11 @@ impl Quick {
         run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// What was written, but for the timing.
+    /// What was written, but for what differs from run to run.
     fn results(&self, out: &str) -> Vec<(String, Vec<u8>)> {
         let mut files = files(&self.path(out));
-        files.retain(|(name, _)| !name.ends_with("timing.json"));
+        let differs = ["timing.json", "contamination.json"];
+        files.retain(|(name, _)| !differs.iter().any(|one| name.ends_with(one)));
         files
     }
 
@@ -192,6 +193,39 @@ fn a_second_run_computes_nothing_and_loads_no_model() {
         assert_eq!(quick.answers(out), (total, 0), "{out}");
         assert!(quick.results("first") == quick.results(out), "{out}");
     }
+}
+
+/// How much of a round's data earlier ones drew, which is no part of a result.
+#[test]
+fn data_that_was_drawn_before_is_counted() {
+    let quick = Quick::new();
+    let cache = format!("--cache={}", quick.path("cache.sqlite").display());
+    let contamination = |out: &str, seed: &str| -> Value {
+        assert_eq!(quick.run(out, &[&cache, "--quiet", "--seed", seed]).code, 0);
+        let path = quick.path(out).join(format!("quick-2-{seed}/contamination.json"));
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let first = contamination("first", "0");
+    let counts = |found: &Value, task: usize| {
+        let of = |key: &str| found[task][key].as_u64().unwrap();
+        (of("rows"), of("rows_served_before"), of("grams"), of("grams_served_before"))
+    };
+    let tasks: Vec<&Value> = first.as_array().unwrap().iter().map(|one| &one["task"]).collect();
+    assert_eq!(tasks, ["prose", "code", "completion"]);
+    for task in 0..3 {
+        let (rows, rows_before, grams, grams_before) = counts(&first, task);
+        assert!(rows > 0 && grams > 1000 && rows_before == 0 && grams_before == 0, "{first}");
+    }
+    assert_eq!(contamination("first", "0"), first);
+    // All rows of prose and code are drawn by every seed.
+    let second = contamination("second", "1");
+    for task in 0..2 {
+        let (rows, rows_before, grams, grams_before) = counts(&second, task);
+        assert_eq!((rows, grams), (rows_before, grams_before), "{second}");
+    }
+    let ended = quick.run("third", &["--no-cache"]);
+    assert!(!ended.stderr.contains("seen before"), "{}", ended.stderr);
+    assert!(!quick.path("third/quick-2-0/contamination.json").exists());
 }
 
 #[test]

@@ -44,6 +44,40 @@ fn equal_tensors_are_known_by_their_digest() {
     assert_ne!(original["model_sha256"], copy["model_sha256"]);
 }
 
+/// What a miner commits; the hashes themselves are tested where they are made.
+#[test]
+fn a_key_makes_the_directory_hash_a_secure_one() {
+    let model = demo_model("small").display().to_string();
+    let key = "5F3sa2TJAWMqDhXG6jhV4N8ko9SxwGy8TpaNS1repo5EYjQX";
+    let report = run(&["inspect", &model, "--hotkey", key, "--json"]).json();
+    let hash = report["directory_hash"].as_str().unwrap();
+    let secure = evaltasks_core::commitment::secure_hash(hash, key);
+    assert_eq!(report["secure_hash"], secure);
+    let shown = run(&["inspect", &model, "--hotkey", key]).stdout;
+    assert!(
+        shown.ends_with(&format!("directory hash   {hash}\nsecure hash      {secure}\n")),
+        "{shown}"
+    );
+    for wrong in ["", "5F3sa2TJAWMqDhXG6jhV4N8ko9SxwGy8TpaNS1repo5EYjQ0", "5F3sa2"] {
+        let ended = run(&["inspect", &model, "--hotkey", wrong]);
+        assert_eq!(ended.code, 2, "{wrong:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn two_models_are_compared() {
+    let small = demo_model("small").display().to_string();
+    let report = run(&["inspect", &small, "--against", &small, "--json"]).json();
+    assert_eq!(report["likeness"]["similarity"], 1.0);
+    assert_eq!(report["likeness"]["copy"], "identical");
+    let careful = demo_model("careful").display().to_string();
+    let hasty = demo_model("hasty").display().to_string();
+    let shown = run(&["inspect", &careful, "--against", &hasty]).stdout;
+    assert!(shown.trim_end().ends_with(&format!(" to {hasty}: not a copy")), "{shown}");
+    let ended = run(&["inspect", &small, "--against", "missing"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+}
+
 #[test]
 fn a_gguf_file_is_described() {
     let ended = run(&["inspect", "tests/fixtures/gguf/llama-Q4_K-Q6_K.gguf", "--json"]);

@@ -3,6 +3,7 @@
 pub mod commands;
 mod comparison;
 pub mod document;
+pub mod history;
 pub mod journal;
 pub mod report;
 pub mod round;

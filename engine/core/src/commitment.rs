@@ -1,6 +1,8 @@
 //! What miners write on chain to name their model.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use base64::Engine;
@@ -97,6 +99,43 @@ impl fmt::Display for ModelId {
             self.competition_id
         )
     }
+}
+
+/// The hash of a directory, from the SHA-256 of every file in it:
+/// `base64(SHA-256(base64(SHA-256(first)) || base64(SHA-256(second)) || ...))`.
+/// Names do not count but for the order, which is that of [`walk_order`].
+///
+/// Source: `hash_directory` of the subnet 9 miner.
+pub fn directory_hash<'a>(sha256_in_walk_order: impl IntoIterator<Item = &'a [u8; 32]>) -> String {
+    let mut hasher = Sha256::new();
+    for sha256 in sha256_in_walk_order {
+        hasher.update(STANDARD.encode(sha256));
+    }
+    STANDARD.encode(hasher.finalize())
+}
+
+/// Sorts paths as Python's `os.walk` meets them when the names of each folder
+/// are sorted: the files of a folder, then its folders, each with all that is
+/// in it. Names are compared by code point, so `B` comes before `a`.
+///
+/// What is not UTF-8 stands where Python has it, as the surrogate that it reads
+/// each such byte as.
+pub fn walk_order(path: &Path) -> Vec<(bool, Vec<u32>)> {
+    /// What Python adds to a byte that is not UTF-8.
+    const SURROGATE: u32 = 0xDC00;
+    let name = |part: &OsStr| -> Vec<u32> {
+        let chunks = part.as_encoded_bytes().utf8_chunks();
+        let points = chunks.flat_map(|chunk| {
+            let valid = chunk.valid().chars().map(u32::from);
+            valid.chain(chunk.invalid().iter().map(|byte| SURROGATE + u32::from(*byte)))
+        });
+        points.collect()
+    };
+    let mut order: Vec<(bool, Vec<u32>)> = path.iter().map(|part| (true, name(part))).collect();
+    if let Some((is_folder, _)) = order.last_mut() {
+        *is_folder = false;
+    }
+    order
 }
 
 /// The hash that a miner commits in place of the model's own, so that nobody

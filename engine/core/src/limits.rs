@@ -57,6 +57,12 @@ pub const MAX_BLOB_BYTES: usize = 256 << 20;
 pub const MAX_BLOBS: usize = 1 << 16;
 /// Bytes of text that a task may have tokenized at once.
 pub const MAX_ENCODED_BYTES: usize = 64 << 20;
+/// Tokens of texts that a task's host keeps, so that no text is encoded twice in a
+/// round; a token takes 4 bytes.
+pub const MAX_KEPT_TOKENS: usize = 8 << 20;
+/// Different n-grams of one task's data in a round that are remembered; of more,
+/// a share is.
+pub const MAX_GRAMS_PER_TASK: usize = 1 << 18;
 /// Bytes of messages that one task may log in a round.
 pub const MAX_LOG_BYTES: usize = 1 << 20;
 /// Random words, or entries of a permutation, that a task may take at once.

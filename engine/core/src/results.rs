@@ -172,6 +172,9 @@ pub struct SubmissionResult {
     pub parameters: Option<u64>,
     /// What became of it.
     pub status: Status,
+    /// Whose copy it is, where copies may compete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyFinding>,
     /// 1 is best; submissions without a score have none.
     pub rank: Option<u32>,
     /// Weighted loss; lower is better.
@@ -200,11 +203,8 @@ pub enum Status {
         /// The earlier submission's uid.
         by: u16,
     },
-    /// Equal to an earlier submission, tensor by tensor.
-    Copy {
-        /// The earlier submission's uid.
-        of: u16,
-    },
+    /// A copy of an earlier submission.
+    Copy(CopyFinding),
     /// Does not meet the constraints.
     Rejected {
         /// Everything that is wrong.
@@ -220,6 +220,41 @@ pub enum Status {
         /// First block at which it counts.
         until_block: u64,
     },
+}
+
+/// That a submission is a copy of an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyFinding {
+    /// The earlier submission's uid.
+    pub of: u16,
+    /// In which way.
+    #[serde(default)]
+    pub kind: CopyKind,
+    /// 1 for the same numbers, 0 for numbers that have nothing in common; see
+    /// `docs/copies.md`.
+    #[serde(default = "whole")]
+    pub similarity: f64,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+/// In which way a model is a copy of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyKind {
+    /// The same tensors, whatever their names and files.
+    #[default]
+    Identical,
+    /// The same once rounded to the coarser of both element types.
+    Rounded,
+    /// The same, with rows and columns of tensors in another order.
+    Reordered,
+    /// Nearly the same numbers.
+    Near,
+    /// Nearly the same numbers, once each tensor is multiplied by a factor.
+    Scaled,
 }
 
 /// A submission's result on one task.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::backend::Tokenizer;
 use crate::binary::extract_binaries;
 use crate::content::Content;
+use crate::encodings::Encodings;
 use crate::host::{Host, Ragged, TextSettings};
 use crate::limits::{
     MAX_BLOB_BYTES, MAX_BLOBS, MAX_ENCODED_BYTES, MAX_LOG_BYTES, MAX_NAME_BYTES, MAX_RANDOM_WORDS,
@@ -40,6 +41,8 @@ pub type LogSink = Box<dyn Fn(u8, &str) + Send + Sync>;
 /// binary in a row is put when the row is first asked for.
 pub struct RoundHost {
     inputs: Arc<RoundInputs>,
+    /// Shared by all forks.
+    encodings: Arc<Encodings>,
     blobs: Mutex<Blobs>,
     /// None once messages are dropped; shared by all forks.
     log_bytes_left: Arc<Mutex<Option<usize>>>,
@@ -79,6 +82,7 @@ impl RoundHost {
     pub fn new(inputs: RoundInputs) -> Self {
         RoundHost {
             inputs: Arc::new(inputs),
+            encodings: Arc::default(),
             blobs: Mutex::default(),
             log_bytes_left: Arc::new(Mutex::new(Some(MAX_LOG_BYTES))),
         }
@@ -90,6 +94,7 @@ impl RoundHost {
     pub fn fork(&self) -> Self {
         RoundHost {
             inputs: Arc::clone(&self.inputs),
+            encodings: Arc::clone(&self.encodings),
             blobs: Mutex::new(lock(&self.blobs).clone()),
             log_bytes_left: Arc::clone(&self.log_bytes_left),
         }
@@ -154,7 +159,8 @@ impl Host for RoundHost {
                 "{bytes} bytes of text are too many at once: at most {MAX_ENCODED_BYTES}"
             ));
         }
-        self.inputs.tokenizer.encode(texts, special)
+        let tokenizer = &self.inputs.tokenizer;
+        self.encodings.encode(texts, special, |texts| tokenizer.encode(texts, special))
     }
 
     fn decode(&self, ids: &Ragged) -> Result<Vec<String>, String> {

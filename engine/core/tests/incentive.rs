@@ -10,7 +10,9 @@ use std::sync::LazyLock;
 
 use evaltasks_core::chain::Neuron;
 use evaltasks_core::commitment::{ModelId, secure_hash};
-use evaltasks_core::competition::{Epsilon, Normalization, OnAllFailed, RankingRules, WeightRule};
+use evaltasks_core::competition::{
+    CopyRule, Epsilon, Normalization, OnAllFailed, RankingRules, WeightRule,
+};
 use evaltasks_core::packing::{Packing, pack};
 use evaltasks_core::random::{CPythonRandom, Seed, draw_config_pages, draw_pages, permutation};
 use evaltasks_core::ranking::{
@@ -123,6 +125,8 @@ fn rules(epsilon: Epsilon, temperature: f64) -> RankingRules {
         moving_average_previous: 0.5,
         min_weight: 0.0,
         on_all_failed: OnAllFailed::Zero,
+        copies: CopyRule::Reject,
+        copy_similarity: 0.998,
     }
 }
 

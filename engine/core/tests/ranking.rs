@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evaltasks_core::chain::Neuron;
-use evaltasks_core::competition::{Epsilon, OnAllFailed, RankingRules, WeightRule};
+use evaltasks_core::competition::{CopyRule, Epsilon, OnAllFailed, RankingRules, WeightRule};
 use evaltasks_core::ranking::{
     Candidate, Evaluation, Standing, Weights, beats, duels, next_weights, rank, should_retry,
     top_miners,
@@ -20,6 +20,8 @@ fn rules(epsilon: Epsilon, weights: WeightRule) -> RankingRules {
         moving_average_previous: 0.5,
         min_weight: 0.0,
         on_all_failed: OnAllFailed::KeepPrevious,
+        copies: CopyRule::Reject,
+        copy_similarity: 0.998,
     }
 }
 

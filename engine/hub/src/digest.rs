@@ -1,3 +1,6 @@
+mod directory;
+mod sketch;
+
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,6 +13,12 @@ use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+
+use crate::copies::{ModelSketch, SketchedTensor};
+
+pub use directory::directory_hash;
+pub use sketch::{Float, Sketch};
+use sketch::{Signs, Sketcher};
 
 use crate::HubError;
 use crate::files::{ListedFile, is_gguf, model_files};
@@ -66,20 +75,51 @@ pub struct TensorDigest {
 /// whose header or weight index is not well formed, and everything over one of
 /// the [`limits`](crate::limits).
 pub fn digest_model(path: &Path) -> Result<ModelDigest, HubError> {
+    digest(path, None).map(|(digest, _)| digest)
+}
+
+/// As [`digest_model`], with what models are compared by, made on the way.
+/// Sketches of different keys cannot be compared: with a key that nobody knows
+/// before, no model can be made to look other than it is.
+///
+/// # Errors
+/// Those of [`digest_model`].
+pub fn sketch_model(path: &Path, key: u64) -> Result<(ModelDigest, ModelSketch), HubError> {
+    let (digest, sketches) = digest(path, Some(&Signs::new(key)))?;
+    let tensors = digest.tensors.iter().zip(sketches).map(|(tensor, sketch)| SketchedTensor {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.clone(),
+        shape: tensor.shape.clone(),
+        sha256: tensor.sha256.clone(),
+        sketch,
+    });
+    let sketch = ModelSketch { tensors: tensors.collect() };
+    Ok((digest, sketch))
+}
+
+/// The digests, and the sketch of every tensor that can have one.
+fn digest(
+    path: &Path,
+    signs: Option<&Signs>,
+) -> Result<(ModelDigest, Vec<Option<Sketch>>), HubError> {
     let files = model_files(path, MAX_MODEL_FILES)?;
     let mut tensors = Vec::new();
     for file in weight_files(&files)? {
         tensors.extend(if is_gguf(&file.path) { read_gguf(file)? } else { read_header(file)? });
     }
-    let whole = files.iter().map(|file| Piece { path: &file.path, start: 0, bytes: file.bytes });
+    let whole = files.iter().map(Piece::whole);
     let pieces: Vec<Piece> = whole.chain(tensors.iter().map(|tensor| tensor.piece)).collect();
-    let digests = digest_pieces(&pieces)?;
+    let sketcher = |index: usize| {
+        let tensor = tensors.get(index.checked_sub(files.len())?)?;
+        Some(Sketcher::new(signs?, Float::named(&tensor.dtype)?, &tensor.shape))
+    };
+    let digests = digest_pieces(&pieces, sketcher)?;
     let (of_files, of_tensors) = digests.split_at(files.len());
 
     let files: Vec<FileDigest> = files
         .iter()
         .zip(of_files)
-        .map(|(file, sha256)| FileDigest {
+        .map(|(file, (sha256, _))| FileDigest {
             name: file.name.clone(),
             bytes: file.bytes,
             sha256: sha256.clone(),
@@ -88,7 +128,7 @@ pub fn digest_model(path: &Path) -> Result<ModelDigest, HubError> {
     let tensors: Vec<TensorDigest> = tensors
         .iter()
         .zip(of_tensors)
-        .map(|(tensor, sha256)| TensorDigest {
+        .map(|(tensor, (sha256, _))| TensorDigest {
             name: tensor.name.clone(),
             dtype: tensor.dtype.clone(),
             shape: tensor.shape.clone(),
@@ -97,7 +137,8 @@ pub fn digest_model(path: &Path) -> Result<ModelDigest, HubError> {
         .collect();
     let model_sha256 = combine_files(&files);
     let tensors_sha256 = (!tensors.is_empty()).then(|| combine_tensors(&tensors));
-    Ok(ModelDigest { model_sha256, tensors_sha256, files, tensors })
+    let sketches = of_tensors.iter().map(|(_, sketch)| sketch.clone()).collect();
+    Ok((ModelDigest { model_sha256, tensors_sha256, files, tensors }, sketches))
 }
 
 fn combine_files(files: &[FileDigest]) -> String {
@@ -129,19 +170,35 @@ struct Piece<'a> {
     bytes: u64,
 }
 
-/// The digest of each piece, in order.
-fn digest_pieces(pieces: &[Piece]) -> Result<Vec<String>, HubError> {
+impl<'a> Piece<'a> {
+    fn whole(file: &'a ListedFile) -> Self {
+        Piece { path: &file.path, start: 0, bytes: file.bytes }
+    }
+}
+
+/// Digest in hexadecimal, and sketch where one was wanted.
+type Digested = (String, Option<Sketch>);
+
+/// The digest of each piece, in order, and its sketch by the sketcher that its
+/// index has.
+fn digest_pieces<'a>(
+    pieces: &[Piece],
+    sketcher: impl Fn(usize) -> Option<Sketcher<'a>> + Sync,
+) -> Result<Vec<Digested>, HubError> {
     // The largest first, so that none of them is left for the end, when the
     // other threads have nothing to do.
     let mut order: Vec<usize> = (0..pieces.len()).collect();
     order.sort_by_key(|&index| Reverse(pieces[index].bytes));
-    let mut digests: Vec<(usize, Result<String, HubError>)> =
-        order.into_par_iter().map(|index| (index, digest_piece(&pieces[index]))).collect();
+    let mut digests: Vec<(usize, Result<Digested, HubError>)> = order
+        .into_par_iter()
+        .map(|index| (index, digest_piece(&pieces[index], sketcher(index))))
+        .collect();
     digests.sort_by_key(|&(index, _)| index);
     digests.into_iter().map(|(_, digest)| digest).collect()
 }
 
-fn digest_piece(piece: &Piece) -> Result<String, HubError> {
+fn digest_piece(piece: &Piece, mut sketcher: Option<Sketcher>) -> Result<Digested, HubError> {
+    // Whole blocks of a sketch, whatever the type of the numbers.
     const BUFFER_BYTES: u64 = 256 << 10;
     let failed = || HubError::read(piece.path);
     let mut file = File::open(piece.path).map_err(failed())?;
@@ -153,9 +210,13 @@ fn digest_piece(piece: &Piece) -> Result<String, HubError> {
         let chunk = &mut buffer[..BUFFER_BYTES.min(left) as usize];
         file.read_exact(chunk).map_err(failed())?;
         hasher.update(&*chunk);
+        if let Some(sketcher) = &mut sketcher {
+            sketcher.update(chunk);
+        }
         left -= chunk.len() as u64;
     }
-    Ok(hex::encode(hasher.finalize()))
+    let sha256: [u8; 32] = hasher.finalize().into();
+    Ok((hex::encode(sha256), sketcher.and_then(|sketcher| sketcher.finish(sha256))))
 }
 
 struct Tensor<'a> {

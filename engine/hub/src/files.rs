@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -60,8 +61,23 @@ pub(crate) fn model_files(path: &Path, max_files: usize) -> Result<Vec<ListedFil
 /// Links that leave the folder or lead to folders, pipes and devices, folders
 /// nested deeper than [`MAX_FOLDER_DEPTH`], and more than `max_files` files.
 pub(crate) fn list_files(folder: &Path, max_files: usize) -> Result<Vec<ListedFile>, HubError> {
+    list(folder, max_files, |name| !name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// As [`list_files`], with what begins with a dot.
+///
+/// # Errors
+/// Those of [`list_files`].
+pub(crate) fn list_all_files(folder: &Path, max_files: usize) -> Result<Vec<ListedFile>, HubError> {
+    list(folder, max_files, |_| true)
+}
+
+fn list(
+    folder: &Path,
+    max_files: usize,
+    visible: impl Fn(&OsStr) -> bool,
+) -> Result<Vec<ListedFile>, HubError> {
     let root = fs::canonicalize(folder).map_err(HubError::read(folder))?;
-    let visible = |name: &std::ffi::OsStr| !name.as_encoded_bytes().starts_with(b".");
     let mut files = Vec::new();
     let entries = WalkDir::new(&root)
         .min_depth(1)

@@ -8,6 +8,7 @@
 //! offsets rather than memory-mapped, because a mapped file that shrinks takes
 //! the process with it, while a short read is an error like any other.
 
+mod copies;
 mod csv_rows;
 mod dataset;
 mod digest;
@@ -25,8 +26,12 @@ pub mod net;
 mod parquet_rows;
 mod read_at;
 
+pub use copies::{Likeness, ModelSketch, SketchedTensor, likeness};
 pub use dataset::open_dataset;
-pub use digest::{FileDigest, ModelDigest, TensorDigest, digest_model};
+pub use digest::{
+    FileDigest, Float, ModelDigest, Sketch, TensorDigest, digest_model, directory_hash,
+    sketch_model,
+};
 pub use download::{Download, DownloadLimits, download, downloaded};
 pub use draw::{draw_rows, row_sha256, rows_sha256};
 pub use error::HubError;

@@ -34,6 +34,11 @@ pub const MAX_FOLDER_DEPTH: usize = 16;
 pub const MAX_MODEL_FILES: usize = 4096;
 /// Bytes of the header of one safetensors file.
 pub const MAX_HEADER_BYTES: u64 = 64 << 20;
+/// Columns of a tensor whose reorderings are recognised; each takes 8 bytes while
+/// it is read.
+pub const MAX_SKETCHED_COLUMNS: usize = 1 << 20;
+/// Tensors of one shape that a tensor without a namesake is compared with.
+pub const MAX_COPY_CANDIDATES: usize = 1024;
 /// Bytes of `model.safetensors.index.json`.
 pub const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Time to find and reach the server of a download.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use evaltasks_core::source::{ModelReference, ModelSource};
 use evaltasks_hub::limits::{MAX_HEADER_BYTES, MAX_MODEL_FILES};
-use evaltasks_hub::{LocalModels, ModelDigest, digest_model};
+use evaltasks_hub::{LocalModels, ModelDigest, digest_model, directory_hash};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use sha2::{Digest, Sha256};
 
@@ -349,4 +349,42 @@ fn a_gguf_file_is_digested_by_its_tensors() {
     let broken = folder(&[("a.gguf", &bytes[..bytes.len() - 32])]);
     let error = chain(&digest_model(broken.path()).unwrap_err());
     assert!(error.contains("read the header of") && error.contains("ends at byte"), "{error}");
+}
+
+/// Expected hashes by `tests/fixtures/make_directory_hash.py`.
+#[test]
+fn directories_are_hashed_as_the_subnet_9_miner_does() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        files: std::collections::BTreeMap<String, String>,
+        directory_hash: String,
+        hotkey: String,
+        secure_hash: String,
+    }
+    let fixture = include_str!("../../../tests/fixtures/directory-hash.json");
+    let cases: Vec<Case> = serde_json::from_str(fixture).unwrap();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let files: Vec<(&str, &[u8])> =
+            case.files.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+        let model = folder(&files);
+        let known = digest_model(model.path()).unwrap();
+        let nothing = ModelDigest { files: Vec::new(), ..known.clone() };
+        for known in [known, nothing] {
+            let found = directory_hash(model.path(), &known).unwrap();
+            assert_eq!(found, case.directory_hash, "{:?}", case.files);
+            let secure = evaltasks_core::commitment::secure_hash(&found, &case.hotkey);
+            assert_eq!(secure, case.secure_hash);
+        }
+    }
+}
+
+#[test]
+fn a_gguf_file_is_hashed_as_though_alone() {
+    let model = folder(&[("a.gguf", b"x")]);
+    let file = model.path().join("a.gguf");
+    let digest =
+        ModelDigest { files: Vec::new(), ..digest_model(folder(&[("x", b"")]).path()).unwrap() };
+    let hash = |path: &Path| directory_hash(path, &digest).unwrap();
+    assert_eq!(hash(&file), hash(model.path()));
 }

@@ -1,20 +1,32 @@
-//! Tokenizers from `tokenizer.json` or a GGUF file, by the `tokenizers` library.
+//! Tokenizers by the `tokenizers` library: from `tokenizer.json`, or from the
+//! files of SentencePiece, tiktoken or GGUF, which are turned into one.
 
 mod chat;
 mod gguf;
+mod parts;
+mod protobuf;
+mod sentence_piece;
+mod tiktoken;
 
 use std::path::{Path, PathBuf};
 
 use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::host::Ragged;
 use evaltasks_core::limits::MAX_TEMPLATE_BYTES;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::InferenceError;
 use chat::ChatTemplate;
+use parts::Documents;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
+/// SentencePiece's; Llama 3 has ranks of tiktoken under this name.
+const PIECES_FILE: &str = "tokenizer.model";
+const PIECES_EXTENSION: &str = "model";
+/// How the names of files with ranks of tiktoken end.
+const RANKS_EXTENSION: &str = "tiktoken";
 /// Beside it, instead of `chat_template` in its settings.
 const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 /// Settings of the tokenizer that hold the chat template.
@@ -43,54 +55,48 @@ pub struct HuggingFaceTokenizer {
 }
 
 impl HuggingFaceTokenizer {
-    /// Opens a `tokenizer.json` or a GGUF file, or the one in a directory. The
-    /// special tokens come from the `tokenizer_config.json` beside it, or from
-    /// the GGUF file; its digest is that of the `tokenizer.json` that stands
+    /// Opens the tokenizer in a directory, or in a file.
+    ///
+    /// In a directory that is `tokenizer.json`, else the only GGUF file, else
+    /// `tokenizer.model`, else the only file of tiktoken. The special tokens
+    /// come from the `tokenizer_config.json` beside it, or from the GGUF file;
+    /// its digest is that of the `tokenizer.json` that it is, or that stands
     /// for it.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, is over its limit, or is not a tokenizer.
     pub fn open(path: &Path) -> Result<Self, InferenceError> {
-        let file = if path.is_dir() { path.join(TOKENIZER_FILE) } else { path.to_owned() };
-        if let Some(file) = in_gguf(path)? {
-            return Self::open_gguf(&file);
+        let (file, format) = find(path)?;
+        if format == Format::Gguf {
+            let map = crate::checkpoint::map(&file)?;
+            let header = crate::checkpoint::gguf::header(&file, &map)?;
+            let documents = gguf::documents(&header.metadata);
+            return Self::from_documents(&file, documents);
         }
         let bytes = read(&file, MAX_TOKENIZER_BYTES)?;
-        let settings_file = file.with_file_name("tokenizer_config.json");
-        let mut settings = if settings_file.exists() {
-            let bytes = read(&settings_file, MAX_SETTINGS_BYTES)?;
-            serde_json::from_slice(&bytes)
-                .map_err(|error| refused(&settings_file, error.to_string()))?
-        } else {
-            Value::Null
-        };
-        let chat_file = file.with_file_name(CHAT_TEMPLATE_FILE);
-        if chat_file.exists() {
-            let bytes = read(&chat_file, MAX_TEMPLATE_BYTES as u64)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| refused(&chat_file, "is not UTF-8".to_owned()))?;
-            match &mut settings {
-                Value::Object(settings) => {
-                    settings.insert(CHAT_TEMPLATE.to_owned(), text.into());
-                }
-                settings => *settings = json!({CHAT_TEMPLATE: text}),
+        let settings = settings_beside(&file)?;
+        match format {
+            Format::Json => Self::from_bytes(&file, &bytes, &settings),
+            _ if tiktoken::is_ranks(&bytes) => {
+                Self::from_documents(&file, tiktoken::documents(&bytes, settings))
             }
+            _ => Self::from_documents(&file, sentence_piece::documents(&bytes, settings)),
         }
-        Self::from_bytes(&file, &bytes, &settings)
     }
 
-    /// Whether [`Self::open`] would find a file at all.
+    /// Whether [`Self::open`] would find a file at all in a directory.
     pub fn is_at(path: &Path) -> bool {
-        path.join(TOKENIZER_FILE).exists() || in_gguf(path).is_ok_and(|file| file.is_some())
+        find(path).is_ok_and(|(file, _)| file.exists())
     }
 
-    fn open_gguf(file: &Path) -> Result<Self, InferenceError> {
-        let map = crate::checkpoint::map(file)?;
-        let header = crate::checkpoint::gguf::header(file, &map)?;
-        let documents =
-            gguf::documents(&header.metadata).map_err(|reason| refused(file, reason))?;
-        Self::from_bytes(file, documents.tokenizer.to_string().as_bytes(), &documents.settings)
+    fn from_documents(
+        file: &Path,
+        documents: Result<Documents, String>,
+    ) -> Result<Self, InferenceError> {
+        let Documents { tokenizer, settings } =
+            documents.map_err(|reason| refused(file, reason))?;
+        Self::from_bytes(file, tokenizer.to_string().as_bytes(), &settings)
     }
 
     fn from_bytes(file: &Path, bytes: &[u8], settings: &Value) -> Result<Self, InferenceError> {
@@ -108,11 +114,7 @@ impl HuggingFaceTokenizer {
                 format!("has the id {largest}; ids must be below {MAX_VOCABULARY}"),
             ));
         }
-        let special = |key: &str| {
-            let value = settings.get(key)?;
-            let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
-            vocabulary.get(text).copied()
-        };
+        let special = |key: &str| vocabulary.get(token_text(settings.get(key)?)?).copied();
         let (beginning_of_sequence, end_of_sequence) = (special("bos_token"), special("eos_token"));
         let byte_counts = byte_counts(&inner, largest);
         let chat = chat::in_settings(settings);
@@ -152,10 +154,18 @@ impl Tokenizer for HuggingFaceTokenizer {
     }
 
     fn encode(&self, texts: &[String], special: bool) -> Result<Ragged, String> {
-        let mut ragged = Ragged::default();
-        for text in texts {
+        let encode = |text: &String| {
             let encoding = guarded(|| self.inner.encode_fast(text.as_str(), special))?;
-            ragged.push(encoding.get_ids());
+            Ok(encoding.get_ids().to_vec())
+        };
+        let encoded: Vec<Result<Vec<u32>, String>> = match texts {
+            [text] => vec![encode(text)],
+            texts => texts.par_iter().map(encode).collect(),
+        };
+        // In the order of the texts, as is the first error.
+        let mut ragged = Ragged::default();
+        for ids in encoded {
+            ragged.push(&ids?);
         }
         Ok(ragged)
     }
@@ -235,16 +245,84 @@ fn is_byte_token(token: &str) -> bool {
         .is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
 }
 
-/// The GGUF file that a path means; a `tokenizer.json` in a directory goes first.
-fn in_gguf(path: &Path) -> Result<Option<PathBuf>, InferenceError> {
-    if path.join(TOKENIZER_FILE).exists() {
-        return Ok(None);
+/// What a tokenizer is written in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Gguf,
+    /// Of SentencePiece or of tiktoken, as the bytes tell.
+    Other,
+}
+
+/// The file that a path means. One that is not there is a `tokenizer.json`:
+/// opening it says so.
+fn find(path: &Path) -> Result<(PathBuf, Format), InferenceError> {
+    let json = path.join(TOKENIZER_FILE);
+    if json.exists() {
+        return Ok((json, Format::Json));
     }
-    match path.canonicalize() {
-        Ok(path) => crate::checkpoint::gguf_file(&path),
-        // Opening it says why.
-        Err(_) => Ok(None),
+    if let Ok(path) = path.canonicalize()
+        && let Some(file) = crate::checkpoint::gguf_file(&path)?
+    {
+        return Ok((file, Format::Gguf));
     }
+    if !path.is_dir() {
+        let extension = path.extension().unwrap_or_default();
+        let other = extension == PIECES_EXTENSION || extension == RANKS_EXTENSION;
+        return Ok((path.to_owned(), if other { Format::Other } else { Format::Json }));
+    }
+    let pieces = path.join(PIECES_FILE);
+    if pieces.exists() {
+        return Ok((pieces, Format::Other));
+    }
+    let file = only_ranks(path)?;
+    Ok(file.map_or((json, Format::Json), |file| (file, Format::Other)))
+}
+
+/// The only file in a directory that is named like one of tiktoken.
+fn only_ranks(directory: &Path) -> Result<Option<PathBuf>, InferenceError> {
+    let mut found = None;
+    for entry in directory.read_dir().map_err(InferenceError::read(directory))? {
+        let file = entry.map_err(InferenceError::read(directory))?.path();
+        if file.extension().is_some_and(|extension| extension == RANKS_EXTENSION)
+            && found.replace(file).is_some()
+        {
+            let reason = format!("has several .{RANKS_EXTENSION} files; name one of them");
+            return Err(refused(directory, reason));
+        }
+    }
+    Ok(found)
+}
+
+/// `tokenizer_config.json` beside a file, with the chat template that may have a
+/// file of its own; null without either.
+fn settings_beside(file: &Path) -> Result<Value, InferenceError> {
+    let settings_file = file.with_file_name("tokenizer_config.json");
+    let mut settings = if settings_file.exists() {
+        let bytes = read(&settings_file, MAX_SETTINGS_BYTES)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| refused(&settings_file, error.to_string()))?
+    } else {
+        Value::Null
+    };
+    let chat_file = file.with_file_name(CHAT_TEMPLATE_FILE);
+    if chat_file.exists() {
+        let bytes = read(&chat_file, MAX_TEMPLATE_BYTES as u64)?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| refused(&chat_file, "is not UTF-8".to_owned()))?;
+        match &mut settings {
+            Value::Object(settings) => {
+                settings.insert(CHAT_TEMPLATE.to_owned(), text.into());
+            }
+            settings => *settings = json!({CHAT_TEMPLATE: text}),
+        }
+    }
+    Ok(settings)
+}
+
+/// A token as settings name it: its text, or an object that has it.
+fn token_text(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
 fn refused(path: &Path, reason: String) -> InferenceError {

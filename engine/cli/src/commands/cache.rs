@@ -10,11 +10,14 @@ use evaltasks_core::model::group_digits;
 use serde_json::json;
 
 use super::{Outcome, describe, print, print_json};
-use crate::journal::{Inventory, Limits, SqliteJournal};
+use crate::history::History;
+use crate::journal::{Inventory, JournalError, Limits, SqliteJournal};
 use crate::report::visible;
 
 /// Name of the file in a folder.
 const FILE_NAME: &str = "responses.sqlite";
+/// Instead of the file's own, for what earlier rounds drew.
+const HISTORY_EXTENSION: &str = "rounds.sqlite";
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// Where a round keeps its answers.
@@ -44,21 +47,32 @@ impl CacheArguments {
     /// The journal, if there is to be one and it can be used; if not, that is
     /// said, and the round computes everything.
     pub fn open(&self) -> Option<SqliteJournal> {
-        if self.no_cache {
-            return None;
-        }
-        let path = match &self.cache {
-            Some(path) => file_at(path),
-            None => default_file()?,
-        };
-        match SqliteJournal::open(&path, self.cache_max_bytes.0) {
-            Ok(journal) => Some(journal),
-            Err(error) => {
-                eprintln!("warning: answers are not cached: {}", describe(&error.into()));
-                None
-            }
+        let opened = SqliteJournal::open(&self.path()?, self.cache_max_bytes.0);
+        opened.map_err(|error| warn("answers are not cached", error)).ok()
+    }
+}
+
+impl CacheArguments {
+    /// What earlier rounds drew, beside the answers, if it can be used; if not,
+    /// that is said, and the round does without.
+    pub fn open_history(&self) -> Option<History> {
+        let path = self.path()?.with_extension(HISTORY_EXTENSION);
+        let opened = History::open(&path);
+        opened.map_err(|error| warn("contamination is not known", error)).ok()
+    }
+
+    /// The file that answers are kept in, if they are.
+    fn path(&self) -> Option<PathBuf> {
+        match &self.cache {
+            _ if self.no_cache => None,
+            Some(path) => Some(file_at(path)),
+            None => default_file(),
         }
     }
+}
+
+fn warn(what: &str, error: JournalError) {
+    eprintln!("warning: {what}: {}", describe(&error.into()));
 }
 
 /// What to do with the cache.

@@ -1,14 +1,16 @@
 //! `evaltasks inspect`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
 use evaltasks_core::backend::{Backend, RunControl};
-use evaltasks_core::competition::{Competition, Location, TokenizerRule};
+use evaltasks_core::commitment::secure_hash;
+use evaltasks_core::competition::{Competition, DEFAULT_COPY_SIMILARITY, Location, TokenizerRule};
 use evaltasks_core::model::{Checkpoint, Violation, group_digits};
+use evaltasks_core::results::CopyKind;
 use evaltasks_core::source::{ModelReference, ModelSource};
-use evaltasks_hub::{LocalModels, digest_model};
+use evaltasks_hub::{Likeness, LocalModels, ModelSketch, directory_hash, likeness, sketch_model};
 use serde::Serialize;
 
 use super::engine::{EngineArguments, open_tokenizer};
@@ -16,15 +18,23 @@ use super::{Outcome, input, print, print_json};
 use crate::report::visible;
 use crate::round::{guard_backend, reason};
 
+/// Of the sketches that two models are compared by; any will do here.
+const SKETCH_KEY: u64 = 0;
+
 /// What to inspect.
 #[derive(Args)]
 #[command(after_help = "\
 Headers and digests are read, and the norms of the weights where a competition
 limits them; the model is not run.
 
+The directory hash is over every file, hidden ones too. With the key of the
+miner it becomes the secure hash, which a commitment on subnet 9 holds.
+
 Examples:
   evaltasks inspect ./my-model
   evaltasks inspect ./my-model.gguf
+  evaltasks inspect ./my-model --hotkey 5F3sa2TJAWMqDhXG6jhV4N8ko9SxwGy8TpaNS1repo5EYjQX
+  evaltasks inspect ./my-model --against ./base-model
   evaltasks inspect ./my-model --competitions competitions/sn9.yaml")]
 pub struct Arguments {
     /// Directory of the model, or its GGUF file
@@ -32,6 +42,13 @@ pub struct Arguments {
     /// Competition file: say of each competition whether it accepts the model
     #[arg(long, value_name = "FILE")]
     competitions: Option<PathBuf>,
+    /// Another model: say how similar its weights are, and whether one is a copy
+    /// of the other
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+    /// Key of the miner who commits the model: print the secure hash, too
+    #[arg(long, value_name = "SS58", value_parser = ss58_address)]
+    hotkey: Option<String>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -48,7 +65,24 @@ struct Report {
     model_sha256: String,
     /// SHA-256 over all tensors, whatever their names and files.
     tensors_sha256: Option<String>,
+    /// Over the contents of all files, as subnet 9 hashes directories.
+    directory_hash: String,
+    /// The directory hash and `--hotkey`, as a commitment holds them.
+    secure_hash: Option<String>,
+    /// What `--against` found.
+    likeness: Option<Comparison>,
     competitions: Vec<Verdict>,
+}
+
+/// How similar the model is to another.
+#[derive(Serialize)]
+struct Comparison {
+    /// The other model.
+    against: PathBuf,
+    /// 1 for the same numbers, 0 for numbers that have nothing in common.
+    similarity: f64,
+    /// Whether it is a copy at the usual threshold, and in which way.
+    copy: Option<CopyKind>,
 }
 
 /// Whether a competition accepts the model.
@@ -68,18 +102,43 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let reference = ModelReference::Directory(arguments.model.clone());
     let directory = LocalModels.fetch(&reference, None).map_err(|error| anyhow!(error))?;
     let checkpoint = guard_backend(|| backend.inspect(&directory))?;
-    let digest = digest_model(&directory)?;
+    let (digest, sketch) = sketch_model(&directory, SKETCH_KEY)?;
+    let against = arguments.against.as_deref();
+    let likeness = against.map(|other| compare(&sketch, other)).transpose()?;
     let subnet = arguments.competitions.as_deref().map(input::subnet).transpose()?;
     let competitions = subnet.map_or_else(Vec::new, |subnet| {
         subnet.competitions.iter().map(|rules| verdict(rules, &checkpoint, &backend)).collect()
     });
+    let directory_hash = directory_hash(&directory, &digest)?;
     let report = Report {
+        secure_hash: arguments.hotkey.as_ref().map(|key| secure_hash(&directory_hash, key)),
+        directory_hash,
+        likeness,
         checkpoint,
         model_sha256: digest.model_sha256,
         tensors_sha256: digest.tensors_sha256,
         competitions,
     };
     if arguments.json { print_json(&report) } else { print(&text(&report)) }
+}
+
+fn compare(sketch: &ModelSketch, other: &Path) -> Result<Comparison> {
+    let reference = ModelReference::Directory(other.to_owned());
+    let directory = LocalModels.fetch(&reference, None).map_err(|error| anyhow!(error))?;
+    let (_, other_sketch) = sketch_model(&directory, SKETCH_KEY)?;
+    let Likeness { similarity, kind } = likeness(sketch, &other_sketch, DEFAULT_COPY_SIMILARITY);
+    Ok(Comparison { against: other.to_owned(), similarity, copy: kind })
+}
+
+/// An address as it is written: 35 bytes in base 58. Its checksum is not
+/// looked at.
+fn ss58_address(text: &str) -> Result<String, String> {
+    const LENGTHS: std::ops::RangeInclusive<usize> = 47..=48;
+    let base58 = |c: char| c.is_ascii_alphanumeric() && !"0OIl".contains(c);
+    if LENGTHS.contains(&text.len()) && text.chars().all(base58) {
+        return Ok(text.to_owned());
+    }
+    Err("an address has 47 or 48 letters and digits, none of them 0, O, I or l".to_owned())
 }
 
 fn verdict(competition: &Competition, checkpoint: &Checkpoint, backend: &dyn Backend) -> Verdict {
@@ -121,6 +180,19 @@ fn vocabulary_size(rule: &TokenizerRule, checkpoint: &Checkpoint) -> Result<Opti
     Ok(Some(tokenizer.vocabulary_size().into()))
 }
 
+fn similarity(found: &Comparison) -> String {
+    let Comparison { against, similarity, copy } = found;
+    let copy = match copy {
+        None => "not a copy",
+        Some(CopyKind::Identical) => "a copy: the same weights",
+        Some(CopyKind::Rounded) => "a copy: the same weights, rounded to the coarser type",
+        Some(CopyKind::Reordered) => "a copy: the same weights in another order",
+        Some(CopyKind::Near) => "a near-copy",
+        Some(CopyKind::Scaled) => "a near-copy, each tensor times a factor",
+    };
+    format!("{similarity:.6} to {}: {copy}", visible(&against.display().to_string()))
+}
+
 fn text(report: &Report) -> String {
     let Checkpoint {
         directory,
@@ -143,9 +215,16 @@ fn text(report: &Report) -> String {
         ("sequence length", length),
         ("model sha256", report.model_sha256.clone()),
         ("tensors sha256", tensors.to_owned()),
+        ("directory hash", report.directory_hash.clone()),
     ];
-    let mut text: String =
-        rows.iter().map(|(name, value)| format!("{name:<16} {value}\n")).collect();
+    let secure = report.secure_hash.iter().map(|hash| ("secure hash", hash.clone()));
+    let likeness = report.likeness.iter().map(|found| ("similarity", similarity(found)));
+    let mut text: String = rows
+        .into_iter()
+        .chain(secure)
+        .chain(likeness)
+        .map(|(name, value)| format!("{name:<16} {value}\n"))
+        .collect();
     for Verdict { key, id, accepted, violations, unchecked } in &report.competitions {
         let answer = if *accepted { "accepts the model" } else { "would reject it" };
         text += &format!("\n{} ({id}): {answer}\n", visible(key));

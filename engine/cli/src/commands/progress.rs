@@ -131,7 +131,7 @@ fn outcome(evaluation: &Evaluation) -> String {
             let listed: Vec<String> = violations.iter().map(ToString::to_string).collect();
             format!("rejected: {}", listed.join("; "))
         }
-        Outcome::Copy { of } => format!("copy of uid {of}"),
+        Outcome::Copy(copy) => format!("copy of uid {}", copy.of),
         Outcome::Failed(reason) => format!("failed to {reason}"),
         Outcome::Answered(_) => match evaluation.score.as_ref().map(|score| &score.loss) {
             Some(Ok(loss)) => format!("loss {loss:.4}"),

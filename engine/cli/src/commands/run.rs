@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use evaltasks_core::competition::{Submission, Subnet};
+use evaltasks_core::contamination::Contamination;
 use evaltasks_core::limits::MAX_SUBMISSIONS;
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::RunResult;
@@ -22,7 +23,9 @@ use super::plugins::{PluginArguments, Tasks};
 use super::progress::Console;
 use super::worker::IsolationArguments;
 use super::{EXIT_INTERRUPTED, Outcome, input, print};
-use crate::report::{Terminal, render_table, render_timing, write_results};
+use crate::report::{
+    Terminal, render_contamination, render_table, render_timing, write_contamination, write_results,
+};
 use crate::round::{self, AnswerJournal, Engine, Observer, Plan, Round, RoundError, default_block};
 
 /// Digits of the seed in the name of a round's directory.
@@ -36,6 +39,9 @@ timing.json and report.html to a directory of its own below DIR, named after
 FILE, the block and the seed. The same inputs write the same bytes, but for
 timing.json. A run that was ended goes on where it was when it is started again,
 by the answers in the cache.
+
+How much of the data earlier rounds on this machine drew stands in
+contamination.json; no result depends on it.
 
 Plugins with an address are downloaded once and kept by their digest in
 evaltasks/downloads in the user's cache.
@@ -107,10 +113,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     round.timing.plugins = tasks.timings();
 
     let directory = arguments.out.join(round_name(&arguments.file, &plan));
+    let contamination: Vec<&Contamination> = round.contamination().collect();
+    write_contamination(&directory, &contamination)?;
     let samples = round.log().map(Ok::<_, Infallible>);
     write_results(&directory, &round.result, &round.timing, samples)?;
     if !arguments.quiet {
-        eprint!("{}", render_timing(&round.timing));
+        eprint!("{}{}", render_timing(&round.timing), render_contamination(&contamination));
     }
     if arguments.json {
         let path = directory.join("results.json");
@@ -161,6 +169,8 @@ fn named_directory(argument: &str) -> Result<(String, PathBuf), String> {
 fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<Round>> {
     let backend = arguments.isolation.backend(&arguments.engine)?;
     let journal = arguments.cache.open();
+    // It is kept beside the answers, or not at all.
+    let history = journal.as_ref().and_then(|_| arguments.cache.open_history());
     let console = Arc::new(Console::new(arguments.quiet));
     let engine = Engine {
         backend: backend.as_ref(),
@@ -169,6 +179,7 @@ fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: journal.as_ref().map(|journal| AnswerJournal::new(journal)),
+        history: history.as_ref(),
         commit_tokens: arguments.cache.commit_tokens.map(NonZeroU64::get),
         observer: Arc::clone(&console) as Arc<dyn Observer>,
         cancelled: cancelled_by_interrupt()?,

@@ -82,6 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: None,
+        history: None,
         commit_tokens: None,
         observer: Arc::clone(&console) as Arc<dyn Observer>,
         cancelled: cancelled_by_interrupt()?,

@@ -5,7 +5,7 @@
 //! its checksum is.
 
 mod codec;
-mod open;
+pub mod open;
 mod space;
 #[cfg(test)]
 mod tests;

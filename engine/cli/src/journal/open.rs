@@ -8,10 +8,17 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::{JournalError, SqliteJournal};
 
-/// Marks the files of this program: "EvTa".
-const APPLICATION_ID: i64 = 0x4576_5461;
-/// Version of the tables.
-const SCHEMA_VERSION: i64 = 1;
+/// What makes a file one of this program's.
+pub struct Layout {
+    /// Marks the files of this kind.
+    pub application_id: i64,
+    /// Version of the tables.
+    pub version: i64,
+    /// Makes the tables.
+    pub tables: &'static str,
+}
+
+const JOURNAL: Layout = Layout { application_id: 0x4576_5461, version: 1, tables: TABLES };
 /// How long a process waits for another that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the log of changes may keep of the disk after it was applied.
@@ -45,11 +52,7 @@ impl SqliteJournal {
     /// When the file cannot be read and written, is damaged, or is none of
     /// this program and version. It is left as it is then.
     pub fn open(path: &Path, max_bytes: u64) -> Result<Self, JournalError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| JournalError::Folder { path: path.to_owned(), source })?;
-        }
-        Self::connect(path, OpenFlags::SQLITE_OPEN_CREATE, max_bytes)
+        Ok(Self::with(open_or_make(path, &JOURNAL)?, path, max_bytes))
     }
 
     /// Opens a journal that is there.
@@ -57,52 +60,66 @@ impl SqliteJournal {
     /// # Errors
     /// As [`Self::open`], and when there is no such file.
     pub fn open_existing(path: &Path) -> Result<Self, JournalError> {
-        Self::connect(path, OpenFlags::empty(), u64::MAX)
+        Ok(Self::with(connect(path, OpenFlags::empty(), &JOURNAL)?, path, u64::MAX))
     }
 
-    fn connect(path: &Path, flags: OpenFlags, max_bytes: u64) -> Result<Self, JournalError> {
-        let failed = |source| explain(path, source);
-        let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        let refused = prepare(&mut connection).map_err(failed)?;
-        match refused {
-            Some(reason) => Err(JournalError::NotACache { path: path.to_owned(), reason }),
-            None => Ok(SqliteJournal {
-                connection: Mutex::new(connection),
-                path: path.to_owned(),
-                max_bytes,
-            }),
-        }
+    fn with(connection: Connection, path: &Path, max_bytes: u64) -> Self {
+        SqliteJournal { connection: Mutex::new(connection), path: path.to_owned(), max_bytes }
+    }
+}
+
+/// Opens a file of this layout, or makes one with its folder.
+///
+/// # Errors
+/// When the file cannot be read and written, is damaged, or has another layout.
+pub fn open_or_make(path: &Path, layout: &Layout) -> Result<Connection, JournalError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| JournalError::Folder { path: path.to_owned(), source })?;
+    }
+    connect(path, OpenFlags::SQLITE_OPEN_CREATE, layout)
+}
+
+fn connect(path: &Path, flags: OpenFlags, layout: &Layout) -> Result<Connection, JournalError> {
+    let failed = |source| explain(path, source);
+    let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    match prepare(&mut connection, layout).map_err(failed)? {
+        Some(reason) => Err(JournalError::NotACache { path: path.to_owned(), reason }),
+        None => Ok(connection),
     }
 }
 
 /// Makes the tables where there is nothing at all. Says what else the file is.
-fn prepare(connection: &mut Connection) -> Result<Option<String>, rusqlite::Error> {
+fn prepare(
+    connection: &mut Connection,
+    layout: &Layout,
+) -> Result<Option<String>, rusqlite::Error> {
     // The schema of a file that somebody else wrote must not run anything.
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    if Nature::of(connection)? == Nature::Empty {
+    if Nature::of(connection, layout)? == Nature::Empty {
         // Both have to come before the first table.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         journal_mode(connection)?;
         let making = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have been first.
-        if Nature::of(&making)? == Nature::Empty {
-            making.execute_batch(TABLES)?;
-            making.pragma_update(None, "application_id", APPLICATION_ID)?;
-            making.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        if Nature::of(&making, layout)? == Nature::Empty {
+            making.execute_batch(layout.tables)?;
+            making.pragma_update(None, "application_id", layout.application_id)?;
+            making.pragma_update(None, "user_version", layout.version)?;
         }
         making.commit()?;
     }
-    Ok(match Nature::of(connection)? {
-        Nature::Journal(SCHEMA_VERSION) => {
+    Ok(match Nature::of(connection, layout)? {
+        Nature::Own(version) if version == layout.version => {
             journal_mode(connection)?;
             None
         }
-        Nature::Journal(version) => Some(format!(
-            "its version is {version}, this program's is {SCHEMA_VERSION}; remove it \
-             or name another file"
+        Nature::Own(version) => Some(format!(
+            "its version is {version}, this program's is {}; remove it or name another file",
+            layout.version
         )),
         Nature::Empty | Nature::Other => {
             Some("it belongs to another program; name another file".to_owned())
@@ -122,20 +139,20 @@ fn journal_mode(connection: &Connection) -> Result<(), rusqlite::Error> {
 #[derive(PartialEq, Eq)]
 enum Nature {
     Empty,
-    /// A journal, and the version of its tables.
-    Journal(i64),
+    /// Of the layout that is asked for, and the version of its tables.
+    Own(i64),
     Other,
 }
 
 impl Nature {
-    fn of(connection: &Connection) -> Result<Nature, rusqlite::Error> {
+    fn of(connection: &Connection, layout: &Layout) -> Result<Nature, rusqlite::Error> {
         let application: i64 =
             connection.pragma_query_value(None, "application_id", |r| r.get(0))?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let entries: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         Ok(match (application, version, entries) {
-            (APPLICATION_ID, version, _) => Nature::Journal(version),
+            (id, version, _) if id == layout.application_id => Nature::Own(version),
             (0, 0, 0) => Nature::Empty,
             _ => Nature::Other,
         })

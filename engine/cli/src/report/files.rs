@@ -289,7 +289,7 @@ pub fn samples_path(directory: &Path, task: &str) -> PathBuf {
     directory.join(format!("samples_{}.jsonl", utf8_percent_encode(task, FILE_NAME)))
 }
 
-fn write_json(path: &Path, content: &impl Serialize) -> Result<(), ReportError> {
+pub(super) fn write_json(path: &Path, content: &impl Serialize) -> Result<(), ReportError> {
     let mut bytes = serde_json::to_vec_pretty(content)
         .map_err(|source| ReportError::Serialize { path: path.to_owned(), source })?;
     bytes.push(b'\n');

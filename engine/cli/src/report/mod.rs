@@ -10,6 +10,7 @@ use evaltasks_core::results::SubmissionResult;
 
 mod chart;
 mod comparison;
+mod contamination;
 mod files;
 mod html;
 mod matrix;
@@ -25,6 +26,7 @@ mod timing;
 pub(crate) use text::visible;
 
 pub use comparison::render_comparison;
+pub use contamination::{render_contamination, write_contamination};
 pub use files::{results_document, write_results};
 pub use html::render_html;
 pub use paper::Terminal;

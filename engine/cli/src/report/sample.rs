@@ -3,8 +3,8 @@
 
 use evaltasks_core::model::Violation;
 use evaltasks_core::results::{
-    CompetitionResult, Confidence, Duel, RunResult, Status, SubmissionResult, TaskResult,
-    TaskScore, UidWeight,
+    CompetitionResult, Confidence, CopyFinding, CopyKind, Duel, RunResult, Status,
+    SubmissionResult, TaskResult, TaskScore, UidWeight,
 };
 use evaltasks_core::task::Metric;
 use serde_json::Value;
@@ -49,7 +49,7 @@ pub fn run() -> RunResult {
                 12,
                 "northwind/llama-3b-mirror",
                 5_011_950,
-                Status::Copy { of: 3 },
+                Status::Copy(CopyFinding { of: 3, kind: CopyKind::Identical, similarity: 1.0 }),
                 &[(2.2410, 0.0131), (1.3388, 0.0327), (1.7901, 0.0211)],
                 0.0,
             ),
@@ -289,6 +289,7 @@ fn competition(
                 model_sha256: has_score.then(|| format!("{:064x}", entry.block)),
                 parameters: Some(3_212_749_824),
                 status: entry.status.clone(),
+                copy: None,
                 rank: has_score.then_some(index as u32 + 1),
                 score: has_score.then(|| score(entry)),
                 tasks: entry.losses.iter().zip(tasks).map(task_score).collect(),

@@ -1,7 +1,7 @@
 //! Numbers and outside text as people read them.
 
 use evaltasks_core::model::group_digits;
-use evaltasks_core::results::{Status, SubmissionResult, TaskResult};
+use evaltasks_core::results::{CopyFinding, CopyKind, Status, SubmissionResult, TaskResult};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Characters of one reason that a report shows.
@@ -144,7 +144,7 @@ pub fn status(status: &Status) -> (String, Tone) {
     match status {
         Status::Scored => ("scored".to_owned(), Tone::Good),
         Status::Outclassed { by } => (format!("outclassed by {by}"), Tone::Quiet),
-        Status::Copy { of } => (format!("copy of {of}"), Tone::Quiet),
+        Status::Copy(copy) => (copy_of(copy), Tone::Quiet),
         Status::Rejected { .. } => ("rejected".to_owned(), Tone::Bad),
         Status::Failed { .. } => ("failed".to_owned(), Tone::Bad),
         Status::Delayed { .. } => ("delayed".to_owned(), Tone::Quiet),
@@ -160,9 +160,7 @@ pub fn notes(submission: &SubmissionResult) -> Vec<String> {
                 "not better than uid {by}, which came earlier, by even the smallest epsilon"
             )]
         }
-        Status::Copy { of } => {
-            vec![format!("the weights equal those of uid {of}, which came first")]
-        }
+        Status::Copy(copy) => vec![copy_note(copy)],
         Status::Rejected { violations } => {
             violations.iter().map(|violation| reason(&violation.to_string())).collect()
         }
@@ -171,6 +169,7 @@ pub fn notes(submission: &SubmissionResult) -> Vec<String> {
             vec![format!("counts from block {} on", group_digits(*until_block))]
         }
     };
+    let about_copy = submission.copy.iter().map(copy_note);
     let about_tasks = submission.tasks.iter().flat_map(|task| {
         let name = visible(&task.task);
         let failure = task.failure.as_deref().map(|cause| format!("{name}: {}", reason(cause)));
@@ -180,7 +179,32 @@ pub fn notes(submission: &SubmissionResult) -> Vec<String> {
             .then(|| format!("{name}: {} of {asked} rows were skipped", group_digits(skipped)));
         failure.into_iter().chain(skipped)
     });
-    about_status.into_iter().chain(about_tasks).collect()
+    about_status.into_iter().chain(about_copy).chain(about_tasks).collect()
+}
+
+/// Whose copy, in a word or three.
+pub fn copy_of(copy: &CopyFinding) -> String {
+    match copy.kind {
+        CopyKind::Identical | CopyKind::Rounded | CopyKind::Reordered => {
+            format!("copy of {}", copy.of)
+        }
+        CopyKind::Near | CopyKind::Scaled => format!("near-copy of {}", copy.of),
+    }
+}
+
+fn copy_note(copy: &CopyFinding) -> String {
+    let how = match copy.kind {
+        CopyKind::Identical => " equal those",
+        CopyKind::Rounded => ", rounded to the coarser type, equal those",
+        CopyKind::Reordered => ", put in another order, equal those",
+        CopyKind::Near => " are nearly those",
+        CopyKind::Scaled => ", each tensor times a factor, are nearly those",
+    };
+    let similarity = match copy.similarity {
+        1.0 => String::new(),
+        similarity => format!(" (similarity {similarity:.5})"),
+    };
+    format!("the weights{how} of uid {}, which came first{similarity}", copy.of)
 }
 
 /// Why a task does not count, if it does not.
@@ -217,6 +241,45 @@ mod tests {
         check("abc", 1, "…");
         check("模型模型模型", 7, "模…型");
         check("\u{7}\u{7}", 8, "\\u{7…{7}");
+    }
+
+    #[test]
+    fn copies_are_told_by_their_kind() {
+        let check = |kind, similarity, status: &str, note: &str| {
+            let copy = CopyFinding { of: 3, kind, similarity };
+            assert_eq!(copy_of(&copy), status);
+            assert_eq!(copy_note(&copy), note);
+        };
+        check(
+            CopyKind::Identical,
+            1.0,
+            "copy of 3",
+            "the weights equal those of uid 3, which came first",
+        );
+        check(
+            CopyKind::Rounded,
+            1.0,
+            "copy of 3",
+            "the weights, rounded to the coarser type, equal those of uid 3, which came first",
+        );
+        check(
+            CopyKind::Reordered,
+            1.0,
+            "copy of 3",
+            "the weights, put in another order, equal those of uid 3, which came first",
+        );
+        check(
+            CopyKind::Near,
+            0.999_512_3,
+            "near-copy of 3",
+            "the weights are nearly those of uid 3, which came first (similarity 0.99951)",
+        );
+        check(
+            CopyKind::Scaled,
+            1.0,
+            "near-copy of 3",
+            "the weights, each tensor times a factor, are nearly those of uid 3, which came first",
+        );
     }
 
     #[test]

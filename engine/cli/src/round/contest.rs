@@ -7,6 +7,7 @@ use evaltasks_core::backend::{Tokenizer, WithoutTokenizer};
 use evaltasks_core::competition::{
     Competition, Location, OnFailure, Submission, TaskRules, TokenizerRule,
 };
+use evaltasks_core::contamination::Contamination;
 use evaltasks_core::ranking::ResampledLosses;
 use evaltasks_core::results::{
     CompetitionResult, LoggedSample, RowRecord, SampleRecord, TaskResult,
@@ -16,7 +17,7 @@ use evaltasks_core::task::{LoggedRow, Task};
 use evaltasks_hub::row_sha256;
 
 use super::confidence::resample;
-use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate};
+use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate, sketch_key};
 use super::guard::guard_task;
 use super::prepare::{BuildInputs, DrawnTask, draw};
 use super::questions::{ReadyTask, TaskAnswers};
@@ -24,7 +25,8 @@ use super::schedule::counts_from;
 use super::score::score;
 use super::timing::Stopwatch;
 use super::verdict::{judge, task_result};
-use super::{Engine, Event, Plan, RoundError};
+use super::{Engine, Event, Plan, RoundError, reason};
+use crate::history::{Drawn, RoundName};
 
 /// All answers in one competition.
 pub struct Journal {
@@ -33,6 +35,8 @@ pub struct Journal {
     evaluations: Vec<Evaluation>,
     /// Where the rows of all tasks came from.
     pub rows: Vec<RowRecord>,
+    /// How much of the data was there before; empty without a history.
+    pub contamination: Vec<Contamination>,
 }
 
 /// A task, to say more about its rows than their answers.
@@ -106,6 +110,7 @@ pub fn run(
     let rules = &competition.tasks;
     let drawn: Vec<_> =
         rules.iter().map(|rules| draw_task(engine, rules, plan, stopwatch)).collect();
+    let contamination = contamination(engine, competition, &drawn, plan, stopwatch);
     let built: Vec<_> = drawn
         .iter()
         .map(|drawn| build_task(drawn.as_ref(), tokenizer.as_ref(), &inputs, stopwatch))
@@ -126,7 +131,8 @@ pub fn run(
             Some(tokenizer) => Questions::Shared(tokenizer, ready),
             None => Questions::PerModel(kept.clone(), &inputs),
         };
-        let contest = Contest { engine, competition, questions };
+        let sketch_key = sketch_key(plan.seed);
+        let contest = Contest { engine, competition, questions, sketch_key };
         evaluate_all(&contest, &kept, submissions, plan.block, stopwatch)?
     };
     let resampled = resample(&kept, &evaluations, plan.seed).unwrap_or_else(|fault| {
@@ -153,7 +159,8 @@ pub fn run(
     };
     let tasks = kept.iter().map(journalled).collect();
     let rows = drawn.iter().flatten().flat_map(|task| row_records(competition, task)).collect();
-    Ok((result, Journal { competition: competition.key.clone(), tasks, evaluations, rows }))
+    let competition = competition.key.clone();
+    Ok((result, Journal { competition, tasks, evaluations, rows, contamination }))
 }
 
 fn row_records(competition: &Competition, task: &DrawnTask) -> Vec<RowRecord> {
@@ -169,6 +176,31 @@ fn row_records(competition: &Competition, task: &DrawnTask) -> Vec<RowRecord> {
         })
     });
     records.collect()
+}
+
+/// How much of each task's data earlier rounds drew. Nothing depends on it.
+fn contamination(
+    engine: &Engine,
+    competition: &Competition,
+    drawn: &[Result<DrawnTask, String>],
+    plan: &Plan,
+    stopwatch: &mut Stopwatch,
+) -> Vec<Contamination> {
+    let Some(history) = engine.history else { return Vec::new() };
+    let drawn: Vec<_> = drawn.iter().flatten().map(|one| (one, one.documents())).collect();
+    let tasks = drawn.iter().map(|(drawn, rows)| Drawn {
+        competition: &competition.key,
+        task: &drawn.rules.name,
+        rows,
+    });
+    let tasks: Vec<Drawn> = tasks.collect();
+    let round = RoundName { block: plan.block, seed: plan.seed };
+    let found = stopwatch.time(None, "contamination", || history.compare(round, &tasks));
+    found.unwrap_or_else(|error| {
+        let message = format!("contamination is not known: failed to {}", reason(&error));
+        engine.observer.hear(&Event::Warning { message: &message });
+        Vec::new()
+    })
 }
 
 /// The competition's tokenizer; none when each model is read with its own.

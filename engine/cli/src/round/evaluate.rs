@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evaltasks_core::backend::{BackendError, RunControl, Tokenizer};
-use evaltasks_core::competition::{Competition, OnTimeout, Submission, TokenizerRule};
+use evaltasks_core::competition::{Competition, CopyRule, OnTimeout, Submission, TokenizerRule};
 use evaltasks_core::model::{Checkpoint, ModelConstraints, Violation};
+use evaltasks_core::random::{Seed, words};
+use evaltasks_core::results::CopyFinding;
 use evaltasks_core::state::Reading;
-use evaltasks_hub::digest_model;
+use evaltasks_hub::{Likeness, ModelSketch, likeness, sketch_model};
 
 use super::answers::{Answers, Setting};
 use super::guard::guard_backend;
@@ -28,8 +30,10 @@ pub struct Evaluation {
     pub submission: Submission,
     /// SHA-256 over the model's files, when they were read.
     pub model_sha256: Option<String>,
-    /// SHA-256 over the model's tensors, when they were read.
-    pub tensors_sha256: Option<String>,
+    /// What later models are compared with, when the tensors were read.
+    pub sketch: ModelSketch,
+    /// Whose copy it is, where copies may compete.
+    pub copy: Option<CopyFinding>,
     /// Number of parameters, when the headers could be read.
     pub parameters: Option<u64>,
     /// How far it came.
@@ -43,7 +47,8 @@ impl Evaluation {
         Evaluation {
             submission: submission.clone(),
             model_sha256: None,
-            tensors_sha256: None,
+            sketch: ModelSketch::default(),
+            copy: None,
             parameters: None,
             outcome,
             score: None,
@@ -66,11 +71,8 @@ pub enum Outcome {
     },
     /// It does not meet the constraints.
     Rejected(Vec<Violation>),
-    /// Its tensors are those of an earlier submission.
-    Copy {
-        /// The earlier submission's uid.
-        of: u16,
-    },
+    /// Its tensors are those of an earlier submission, or nearly so.
+    Copy(CopyFinding),
     /// Something went wrong; reads after "failed to ...".
     Failed(String),
     /// The answers to every task of the round.
@@ -85,6 +87,15 @@ pub struct Contest<'a> {
     pub competition: &'a Competition,
     /// What is asked, and in whose tokens.
     pub questions: Questions<'a>,
+    /// Of the sketches that models are compared by.
+    pub sketch_key: u64,
+}
+
+/// The key of a round's sketches: from its seed, which nobody knows when models
+/// are committed.
+pub fn sketch_key(seed: &Seed) -> u64 {
+    let words = words(seed, "", "sketches of models", 2);
+    words.iter().fold(0, |key, word| key << 32 | u64::from(*word))
 }
 
 /// Whose tokenizer counts.
@@ -129,7 +140,7 @@ fn answers(
     earlier: &[Evaluation],
     stopwatch: &mut Stopwatch,
 ) -> Result<Vec<TaskAnswers>, Stop> {
-    let Contest { engine, competition, .. } = *contest;
+    let Contest { engine, competition, sketch_key, .. } = *contest;
     let rules = &competition.model;
     let directory = engine
         .models
@@ -155,12 +166,16 @@ fn answers(
             return Err(Stop::Ended(Outcome::Rejected(violations)));
         }
     }
-    let digest = stopwatch.time(Some(uid), "digest", || digest_model(&directory));
-    let digest = digest.map_err(|error| failed(reason(&error)))?;
+    let sketched = stopwatch.time(Some(uid), "digest", || sketch_model(&directory, sketch_key));
+    let (digest, sketch) = sketched.map_err(|error| failed(reason(&error)))?;
     evaluation.model_sha256 = Some(digest.model_sha256.clone());
-    evaluation.tensors_sha256 = digest.tensors_sha256;
-    if let Some(of) = original(evaluation, earlier) {
-        return Err(Stop::Ended(Outcome::Copy { of }));
+    evaluation.sketch = sketch;
+    let copy = stopwatch.time(Some(uid), "compare", || {
+        original(evaluation, earlier, competition.ranking.copy_similarity)
+    });
+    match (copy, competition.ranking.copies) {
+        (Some(copy), CopyRule::Reject) => return Err(Stop::Ended(Outcome::Copy(copy))),
+        (copy, _) => evaluation.copy = copy,
     }
     let model_sha256 = digest.model_sha256;
     let admitted = Admitted { uid, model_sha256, checkpoint, constraints, tokenizer };
@@ -198,14 +213,17 @@ fn build_all<'a>(
     drawn.iter().map(build).collect()
 }
 
-/// The earliest scored submission with the same tensors.
-fn original(evaluation: &Evaluation, earlier: &[Evaluation]) -> Option<u16> {
-    let tensors = evaluation.tensors_sha256.as_ref()?;
-    earlier
-        .iter()
-        .filter(|one| one.loss().is_some())
-        .find(|one| one.tensors_sha256.as_ref() == Some(tensors))
-        .map(|one| one.submission.uid)
+/// The earliest scored submission that this one is a copy of.
+fn original(
+    evaluation: &Evaluation,
+    earlier: &[Evaluation],
+    threshold: f64,
+) -> Option<CopyFinding> {
+    let scored = earlier.iter().filter(|one| one.loss().is_some());
+    scored.into_iter().find_map(|one| {
+        let Likeness { similarity, kind } = likeness(&evaluation.sketch, &one.sketch, threshold);
+        Some(CopyFinding { of: one.submission.uid, kind: kind?, similarity })
+    })
 }
 
 impl Contest<'_> {

@@ -37,11 +37,13 @@ use std::sync::atomic::AtomicBool;
 
 use evaltasks_core::backend::{Backend, Tokenizer};
 use evaltasks_core::competition::{Competition, Location, Submission, Subnet, TaskReference};
+use evaltasks_core::contamination::Contamination;
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::{LoggedSample, RowRecord, RunResult, RunTiming, SampleRecord};
 use evaltasks_core::source::{DatasetSource, ModelSource, SourceError};
 use evaltasks_core::task::Task;
 
+use crate::history::History;
 use contest::Journal;
 use timing::Stopwatch;
 
@@ -69,6 +71,8 @@ pub struct Engine<'a> {
     pub find_task: &'a FindTask<'a>,
     /// Where answers are kept, if anywhere.
     pub journal: Option<AnswerJournal<'a>>,
+    /// What earlier rounds drew, if that is known. Changes no result.
+    pub history: Option<&'a History>,
     /// Tokens after which answers are recorded, if sooner than is best for the
     /// model. Changes no result.
     pub commit_tokens: Option<u64>,
@@ -169,6 +173,12 @@ pub struct Round {
 }
 
 impl Round {
+    /// How much of every task's data was there in earlier rounds; nothing without
+    /// a history.
+    pub fn contamination(&self) -> impl Iterator<Item = &Contamination> {
+        self.journals.iter().flat_map(|journal| &journal.contamination)
+    }
+
     /// Every row of every task as every model answered it, by competition,
     /// task and submission.
     pub fn samples(&self) -> impl Iterator<Item = SampleRecord> {

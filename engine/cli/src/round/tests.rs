@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use evaltasks_core::competition::{KnownTask, Submission, Subnet, check};
 use evaltasks_core::document;
 use evaltasks_core::random::Seed;
-use evaltasks_core::results::{CompetitionResult, Status, SubmissionResult};
+use evaltasks_core::results::{CompetitionResult, CopyKind, Status, SubmissionResult};
 use evaltasks_core::source::ModelReference;
 use evaltasks_core::state::StateStore;
 use evaltasks_core::task::Measure;
@@ -129,6 +129,7 @@ impl Scene {
             open_tokenizer: &fake::open_tokenizer,
             find_task: &fake::find_task,
             journal: journal.map(AnswerJournal::new),
+            history: None,
             commit_tokens: self.commit_tokens,
             observer: Arc::clone(&self.heard) as Arc<dyn Observer>,
             cancelled: Arc::clone(&self.cancelled),
@@ -219,6 +220,43 @@ fn the_best_wins_a_copy_gets_nothing_and_a_misfit_is_rejected() {
     evaluate misfit
     loss None
     ");
+}
+
+/// A model whose tensor is of floats, so that others can be near it.
+fn with_weights(scene: &mut Scene, name: &str, loss: f64, change: impl Fn(usize) -> f32) {
+    let directory = fake::model(scene.folder.path(), name, loss, Fault::None);
+    let weights = (0..4096).map(|index| (index % 97) as f32 - 48.0 + change(index));
+    let data: Vec<u8> = weights.flat_map(f32::to_le_bytes).collect();
+    let header = r#"{"t":{"dtype":"F32","shape":[64,64],"data_offsets":[0,16384]}}"#;
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat();
+    std::fs::write(directory.join("model.safetensors"), file).unwrap();
+    scene.submit(name, directory);
+}
+
+#[test]
+fn near_copies_are_rejected_or_flagged_by_rule() {
+    let mut scene = Scene::new(&[]);
+    let wave = |size: f32| move |index: usize| if index % 3 == 0 { size } else { -size };
+    with_weights(&mut scene, "first", 2.0, |_| 0.0);
+    with_weights(&mut scene, "nudged", 1.5, wave(0.04));
+    with_weights(&mut scene, "tuned", 1.9, wave(1.0));
+    // Near to what is near to the first, but not to the first.
+    with_weights(&mut scene, "nudged twice", 1.8, wave(0.08));
+    let rules = |rules: &str| competition(ONE_TASK, &format!("      {rules}"));
+    let digits = |board: String| board.replace(char::is_numeric, "#");
+    insta::assert_snapshot!(digits(leaderboard(&scene.run(&rules("copies: reject")))), @"");
+    assert_eq!(scene.backend.loads.swap(0, Ordering::SeqCst), 3);
+    let flagged = scene.run(&rules("copies: flag"));
+    insta::assert_snapshot!(digits(leaderboard(&flagged)), @"");
+    assert_eq!(scene.backend.loads.load(Ordering::SeqCst), 4);
+    let copies: Vec<_> = flagged
+        .submissions
+        .iter()
+        .filter_map(|one| Some((one.name.as_str(), one.copy?.of, one.copy?.kind)))
+        .collect();
+    assert_eq!(copies, [("nudged", 0, CopyKind::Near), ("nudged twice", 1, CopyKind::Near)]);
+    let strict = scene.run(&rules("copy_similarity: 1"));
+    assert!(strict.submissions.iter().all(|one| one.rank.is_some()));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use evaltasks_core::ranking::{
     fully_decayed_epsilon, next_weights, rank, split_emission,
 };
 use evaltasks_core::results::{
-    CompetitionResult, Confidence, Status, SubmissionResult, TaskResult, TaskScore, UidWeight,
+    CompetitionResult, Confidence, CopyFinding, CopyKind, Status, SubmissionResult, TaskResult,
+    TaskScore, UidWeight,
 };
 use evaltasks_core::source::ModelReference;
 
@@ -22,8 +23,8 @@ use super::evaluate::{Evaluation, Outcome};
 ///
 /// A submission that was evaluated competes, even if it failed; one that was
 /// rejected, is too recent or copies another does not, and so changes nothing
-/// for the rest. Copies show the score of their original, behind everybody who
-/// competes.
+/// for the rest. Copies of the same numbers show the score of their original,
+/// behind everybody who competes.
 pub fn judge(
     competition: &Competition,
     block: u64,
@@ -117,7 +118,7 @@ fn candidate(evaluation: &Evaluation) -> Option<Candidate> {
     let loss = match &evaluation.outcome {
         Outcome::Answered(_) => evaluation.loss().unwrap_or(f64::INFINITY),
         Outcome::Failed(_) => f64::INFINITY,
-        Outcome::Delayed { .. } | Outcome::Rejected(_) | Outcome::Copy { .. } => return None,
+        Outcome::Delayed { .. } | Outcome::Rejected(_) | Outcome::Copy(_) => return None,
     };
     let Submission { uid, block, extrinsic_index, .. } = evaluation.submission;
     Some(Candidate { uid, block, extrinsic_index, loss })
@@ -132,7 +133,9 @@ fn submission_result(
     let Submission { uid, hotkey, name, block, extrinsic_index, model, .. } =
         &evaluation.submission;
     let measured = match evaluation.outcome {
-        Outcome::Copy { of } => all.iter().find(|one| one.submission.uid == of),
+        Outcome::Copy(CopyFinding { of, kind: CopyKind::Identical, .. }) => {
+            all.iter().find(|one| one.submission.uid == of)
+        }
         _ => Some(evaluation),
     };
     SubmissionResult {
@@ -145,6 +148,7 @@ fn submission_result(
         model_sha256: evaluation.model_sha256.clone(),
         parameters: evaluation.parameters,
         status: status(evaluation, standing),
+        copy: evaluation.copy,
         rank: standing.and_then(|standing| standing.place),
         score: measured.and_then(Evaluation::loss),
         tasks: measured.map_or_else(Vec::new, task_scores),
@@ -163,7 +167,7 @@ fn status(evaluation: &Evaluation, standing: Option<&Standing>) -> Status {
     match &evaluation.outcome {
         Outcome::Delayed { until_block } => Status::Delayed { until_block: *until_block },
         Outcome::Rejected(violations) => Status::Rejected { violations: violations.clone() },
-        Outcome::Copy { of } => Status::Copy { of: *of },
+        Outcome::Copy(copy) => Status::Copy(*copy),
         Outcome::Failed(reason) => Status::Failed { reason: reason.clone() },
         Outcome::Answered(_) => match evaluation.score.as_ref().map(|score| &score.loss) {
             Some(Err(reason)) => Status::Failed { reason: reason.clone() },

@@ -542,6 +542,14 @@ pub struct RankingSection {
     /// What happens when no model has a score. Default: keep_previous.
     #[serde(default)]
     pub on_all_failed: Field<super::OnAllFailed>,
+    /// What happens to a copy of an earlier model. Default: reject.
+    #[serde(default)]
+    pub copies: Field<super::CopyRule>,
+    /// How similar the weights of two models may be before the later one is a
+    /// copy; 1 means that only the same numbers are. Default: 0.998.
+    #[serde(default)]
+    #[schemars(example = 0.998)]
+    pub copy_similarity: Field<Fraction>,
 }
 
 /// The advantage of being earlier.

@@ -22,6 +22,7 @@ pub use check::{Known, ReadFile, check, check_with, schema};
 pub use file::CompetitionFile;
 pub use pins::{PluginPin, plugin_pins, with_digests};
 pub use plugins::{FindPlugin, PluginLocation, PluginPart, PluginProblem, PluginReference};
+pub use resolve::DEFAULT_COPY_SIMILARITY;
 pub use scores::{Loss, Score, ScoresFile, check_scores};
 pub use submissions::{SubmissionsFile, check_submissions};
 pub use tasks::{KnownTask, url_members};
@@ -359,6 +360,21 @@ pub struct RankingRules {
     pub min_weight: f64,
     /// What happens when no model has a score.
     pub on_all_failed: OnAllFailed,
+    /// What happens to a copy of an earlier model.
+    pub copies: CopyRule,
+    /// Similarity from which on a model is a copy of another, in (0, 1].
+    pub copy_similarity: f64,
+}
+
+/// See [`RankingRules::copies`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum CopyRule {
+    /// It does not compete, and is not run.
+    Reject,
+    /// It competes, and the result says whose copy it is.
+    Flag,
 }
 
 /// How much an earlier submission's loss is reduced in a duel, as a fraction.

@@ -6,8 +6,8 @@ use super::file::{
 };
 use super::tasks;
 use super::{
-    Competition, Epsilon, EvaluationRules, Known, ModelRules, OnAllFailed, OnTimeout, RankingRules,
-    TokenizerRule, WeightRule, location,
+    Competition, CopyRule, Epsilon, EvaluationRules, Known, ModelRules, OnAllFailed, OnTimeout,
+    RankingRules, TokenizerRule, WeightRule, location,
 };
 use crate::document::{Field, Fraction, Given, Node, Problems, Source};
 use crate::model::{NormLimits, Range};
@@ -17,6 +17,8 @@ use crate::ranking::RESAMPLES;
 const DEFAULT_MAX_RETRIES: u32 = 2;
 /// The reference validator's temperature.
 const DEFAULT_TEMPERATURE: f64 = 0.01;
+/// A change as small as rounding to bfloat16 makes; see `docs/copies.md`.
+pub const DEFAULT_COPY_SIMILARITY: f64 = 0.998;
 /// By how much a sum of shares may differ from 1.
 pub(super) const SUM_TOLERANCE: f64 = 1e-6;
 
@@ -197,6 +199,8 @@ fn ranking(context: &Context<'_>, given: &Given<RankingSection>) -> Option<Ranki
     });
     let min_weight = section.min_weight.optional(|given| Some(given.value.get()));
     let on_all_failed = section.on_all_failed.or(OnAllFailed::KeepPrevious);
+    let copies = section.copies.or(CopyRule::Reject);
+    let copy_similarity = section.copy_similarity.optional(|given| copy_similarity(context, given));
     Some(RankingRules {
         epsilon: epsilon?,
         significance: significance?,
@@ -204,7 +208,22 @@ fn ranking(context: &Context<'_>, given: &Given<RankingSection>) -> Option<Ranki
         moving_average_previous: moving_average?.unwrap_or(0.0),
         min_weight: min_weight?.unwrap_or(0.0),
         on_all_failed: on_all_failed?,
+        copies: copies?,
+        copy_similarity: copy_similarity?.unwrap_or(DEFAULT_COPY_SIMILARITY),
     })
+}
+
+fn copy_similarity(context: &Context<'_>, given: &Given<Fraction>) -> Option<f64> {
+    // Models of one family, trained apart, are not copies.
+    const SMALLEST: f64 = 0.9;
+    let similarity = given.value.get();
+    if similarity >= SMALLEST {
+        return Some(similarity);
+    }
+    let message = format!("`copy_similarity` ({similarity}) is not from {SMALLEST} to 1");
+    let hint = "0.998 is a change as small as rounding to bfloat16 makes";
+    context.problems.error(given.place.value, message, Some(hint.to_owned()));
+    None
 }
 
 fn significance(context: &Context<'_>, given: &Given<Fraction>) -> Option<f64> {

@@ -6,11 +6,13 @@
 //! - [`words`] is counter-based, for everything that has no such past.
 
 mod cpython;
+mod mix;
 mod pages;
 mod seed;
 mod words;
 
 pub use cpython::{CPythonRandom, permutation};
+pub use mix::mix;
 pub use pages::{ConfigPage, ConfigPages, draw_config_pages, draw_pages};
 pub use seed::{MAX_SEED_BITS, Seed};
 pub use words::words;

@@ -11,11 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use evaltasks_core::gguf::Value as Meta;
 use serde_json::{Map, Value, json};
 
-/// Bytes of a SentencePiece token that others are merged to.
-const MAX_PIECE_BYTES: usize = 128;
-/// Tokens, and pairs of tokens that merge; known models have a quarter and a
-/// half of that.
-const MAX_ENTRIES: usize = 1 << 20;
+use super::parts::{self, Documents, MAX_ENTRIES};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -36,18 +32,6 @@ const SWITCHED_OFF: [(&str, bool); 2] = [
 ];
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 const CHARACTER_MAP: &str = "tokenizer.ggml.precompiled_charsmap";
-
-/// Contractions, words, numbers, symbols, spaces; `{}` is the rule of numbers.
-const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|{}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// A `tokenizer.json`, and of the `tokenizer_config.json` beside it the names
-/// of the tokens that begin and end a text.
-pub struct Documents {
-    /// `tokenizer.json`.
-    pub tokenizer: Value,
-    /// `tokenizer_config.json`.
-    pub settings: Value,
-}
 
 /// Both documents, from the metadata.
 ///
@@ -82,13 +66,8 @@ impl<'m, 'a> Vocabulary<'m, 'a> {
         let mut vocabulary =
             Self { metadata, tokens: Vec::new(), kinds: Vec::new(), ids: HashMap::new() };
         vocabulary.tokens = vocabulary.texts(TOKENS)?;
-        let mut ids = HashMap::with_capacity(vocabulary.tokens.len());
-        for (id, &token) in (0_u32..).zip(&vocabulary.tokens) {
-            if ids.insert(token, id).is_some() {
-                return Err(vocabulary.refused(TOKENS, "has a token twice"));
-            }
-        }
-        vocabulary.ids = ids;
+        vocabulary.ids = parts::ids_of(vocabulary.tokens.iter().copied())
+            .map_err(|reason| vocabulary.refused(TOKENS, &reason))?;
         vocabulary.kinds = match metadata.get(TYPES) {
             None => vec![Kind::Normal; vocabulary.tokens.len()],
             Some(_) => {
@@ -146,23 +125,17 @@ impl<'m, 'a> Vocabulary<'m, 'a> {
     /// Byte-pair encoding of bytes, each of which is one character.
     fn byte_level(&self) -> Result<Parts, String> {
         let pre = self.text(PRE)?;
-        let bytes = |use_regex: bool| {
-            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-                   "use_regex": use_regex})
-        };
         let split = |numbers: &str| {
-            json!({"type": "Split", "pattern": {"Regex": WORDS.replace("{}", numbers)},
-                   "behavior": "Isolated", "invert": false})
+            parts::sequence(parts::split(&parts::words(numbers)), parts::bytes(false))
         };
-        let sequence = |first: Value, second: Value| json!({"type": "Sequence", "pretokenizers": [first, second]});
         let (pre_tokenizer, normalizer, is_llama) = match pre {
-            "gpt-2" => (bytes(true), Value::Null, false),
+            "gpt-2" => (parts::bytes(true), Value::Null, false),
             "smollm" => {
                 let digits = json!({"type": "Digits", "individual_digits": true});
-                (sequence(digits, bytes(true)), Value::Null, false)
+                (parts::sequence(digits, parts::bytes(true)), Value::Null, false)
             }
-            "llama-bpe" => (sequence(split(r"\p{N}{1,3}"), bytes(false)), Value::Null, true),
-            "qwen2" => (sequence(split(r"\p{N}"), bytes(false)), json!({"type": "NFC"}), false),
+            "llama-bpe" => (split(r"\p{N}{1,3}"), Value::Null, true),
+            "qwen2" => (split(r"\p{N}"), json!({"type": "NFC"}), false),
             _ => {
                 let hint = "is not supported: use one of gpt-2, smollm, llama-bpe, qwen2";
                 return Err(self.refused(PRE, hint));
@@ -180,8 +153,7 @@ impl<'m, 'a> Vocabulary<'m, 'a> {
             model,
             normalizer,
             pre_tokenizer,
-            decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
-                            "use_regex": true}),
+            decoder: parts::bytes_decoder(),
             adds_beginning: is_llama,
         })
     }
@@ -208,14 +180,6 @@ impl<'m, 'a> Vocabulary<'m, 'a> {
         } else {
             space
         };
-        let mut decoders = vec![
-            json!({"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}),
-            json!({"type": "ByteFallback"}),
-            json!({"type": "Fuse"}),
-        ];
-        if add_space {
-            decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-        }
         let unknown = match self.special(UNKNOWN)? {
             Some(unknown) => unknown,
             None => return Err(self.refused(UNKNOWN, "is missing")),
@@ -229,48 +193,20 @@ impl<'m, 'a> Vocabulary<'m, 'a> {
             model,
             normalizer,
             pre_tokenizer: Value::Null,
-            decoder: json!({"type": "Sequence", "decoders": decoders}),
+            decoder: parts::pieces_decoder(add_space),
             adds_beginning: true,
         })
     }
 
-    /// Every pair of tokens whose text is a token: by its score, those of the
-    /// same score by the lengths of both, longer ones first.
+    /// Every pair of tokens that merges, by the scores of what they become.
     fn merges_by_score(&self) -> Result<Vec<[&'a str; 2]>, String> {
         let scores: Vec<f64> =
             self.list(SCORES, |value| value.number().filter(|score| score.is_finite()))?;
         self.one_per_token(SCORES, scores.len())?;
-        let mut merges = Vec::new();
-        for ((&token, &score), _) in self
-            .tokens
-            .iter()
-            .zip(&scores)
-            .zip(&self.kinds)
-            .filter(|(_, kind)| **kind == Kind::Normal)
-        {
-            if token.len() > MAX_PIECE_BYTES {
-                let reason = format!("has a token of {} bytes of {MAX_PIECE_BYTES}", token.len());
-                return Err(self.refused(TOKENS, &reason));
-            }
-            let mut own = Vec::new();
-            for (middle, _) in token.char_indices().skip(1) {
-                let (left, right) = token.split_at(middle);
-                if let (Some(&first), Some(&second)) = (self.ids.get(left), self.ids.get(right)) {
-                    own.push(((first, second), [left, right]));
-                }
-            }
-            own.sort_unstable_by_key(|(ids, _)| *ids);
-            merges.extend(own.into_iter().map(|(_, pair)| (score, pair)));
-            if merges.len() > MAX_ENTRIES {
-                let reason = format!("has more than {MAX_ENTRIES} pairs of tokens that merge");
-                return Err(self.refused(TOKENS, &reason));
-            }
-        }
-        let lengths = |pair: &[&str; 2]| pair.map(|text| text.chars().count());
-        merges.sort_by(|(score, pair), (other_score, other)| {
-            other_score.total_cmp(score).then_with(|| lengths(other).cmp(&lengths(pair)))
-        });
-        Ok(merges.into_iter().map(|(_, pair)| pair).collect())
+        let scored = self.tokens.iter().zip(&scores).zip(&self.kinds);
+        let normal = scored.filter(|(_, kind)| **kind == Kind::Normal);
+        let normal = normal.map(|((token, score), _)| (*token, *score));
+        parts::merges_by_score(normal, &self.ids).map_err(|reason| self.refused(TOKENS, &reason))
     }
 
     fn added_tokens(&self) -> Vec<Value> {
@@ -282,40 +218,21 @@ impl<'m, 'a> Vocabulary<'m, 'a> {
                     Kind::UserDefined => false,
                     Kind::Normal | Kind::Unused | Kind::Byte => return None,
                 };
-                Some(json!({
-                    "id": id, "content": token, "special": special, "normalized": false,
-                    "single_word": false, "lstrip": false, "rstrip": false,
-                }))
+                Some(parts::added_token(id, token, special))
             })
             .collect()
     }
 
     /// Puts tokens around a text.
     fn post_processor(&self, beginning: bool, end: bool) -> Result<Value, String> {
-        let text = |id: &str, kind: usize| json!({"Sequence": {"id": id, "type_id": kind}});
-        let mut single = vec![text("A", 0)];
-        let mut tokens = Map::new();
-        for (key, wanted) in [(BEGINNING, beginning), (END, end)] {
+        let token = |key: &str, wanted: bool| {
             if !wanted {
-                continue;
+                return Ok(None);
             }
-            let Some(token) = self.special(key)? else {
-                return Err(self.refused(key, "is missing"));
-            };
-            let piece = json!({"SpecialToken": {"id": token, "type_id": 0}});
-            single.insert(if key == BEGINNING { 0 } else { single.len() }, piece);
-            let ids = [self.ids.get(token)];
-            tokens.insert(token.to_owned(), json!({"id": token, "ids": ids, "tokens": [token]}));
-        }
-        if tokens.is_empty() {
-            return Ok(Value::Null);
-        }
-        Ok(json!({
-            "type": "TemplateProcessing",
-            "single": single,
-            "pair": [text("A", 0), text("B", 1)],
-            "special_tokens": tokens,
-        }))
+            let token = self.special(key)?.ok_or_else(|| self.refused(key, "is missing"))?;
+            Ok::<_, String>(self.ids.get(token).map(|id| (token, *id)))
+        };
+        Ok(parts::surround(token(BEGINNING, beginning)?, token(END, end)?))
     }
 
     /// The token whose id a key holds.

@@ -1,0 +1,53 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use evaltasks_core::commitment;
+
+use super::{ModelDigest, Piece, digest_pieces};
+use crate::HubError;
+use crate::files::{ListedFile, list_all_files, model_files};
+use crate::limits::MAX_MODEL_FILES;
+
+/// The hash of a directory that miners of subnet 9 commit; see
+/// [`commitment::directory_hash`]. Every file counts, also one whose name, or
+/// whose folder's, begins with a dot. A GGUF file is hashed as though it were
+/// alone in a directory.
+///
+/// `known` has digests of the same directory: its files are not read again.
+///
+/// # Errors
+/// Those of [`digest_model`](super::digest_model) about files.
+pub fn directory_hash(path: &Path, known: &ModelDigest) -> Result<String, HubError> {
+    let root = fs::canonicalize(path).map_err(HubError::read(path))?;
+    let mut files = if root.is_file() {
+        model_files(&root, MAX_MODEL_FILES)?
+    } else {
+        list_all_files(&root, MAX_MODEL_FILES)?
+    };
+    files.sort_by_cached_key(|file| {
+        commitment::walk_order(file.path.strip_prefix(&root).unwrap_or(&file.path))
+    });
+    let known: BTreeMap<&str, &str> =
+        known.files.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
+    // Names with a replaced byte may stand for several files.
+    let known = |file: &ListedFile| {
+        let replaced = file.name.contains(char::REPLACEMENT_CHARACTER);
+        known.get(file.name.as_str()).filter(|_| !replaced).map(|sha256| (*sha256).to_owned())
+    };
+    let unknown: Vec<Piece> =
+        files.iter().filter(|file| known(file).is_none()).map(Piece::whole).collect();
+    let digested = digest_pieces(&unknown, |_| None)?;
+    let mut digested = digested.into_iter().map(|(sha256, _)| sha256);
+    let digests = files.iter().filter_map(|file| known(file).or_else(|| digested.next()));
+    let digests: Vec<[u8; 32]> = digests.map(|sha256| from_hex(&sha256)).collect();
+    Ok(commitment::directory_hash(&digests))
+}
+
+/// The bytes of a digest that this crate wrote.
+fn from_hex(sha256: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    // Nothing else can be in there; a digest of zeros matches no file.
+    let _ = hex::decode_to_slice(sha256, &mut bytes);
+    bytes
+}
