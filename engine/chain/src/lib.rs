@@ -5,8 +5,11 @@
 //! the client.
 
 mod address;
+pub mod local;
 mod wallet;
 
 pub use address::{Address, AddressError};
-pub use evaltasks_core::chain::{Chain, Commitment, Metagraph, Neuron};
+pub use evaltasks_core::chain::{
+    Chain, Commitment, Metagraph, Neuron, SetWeightsError, WeightRules, WeightsRefusal,
+};
 pub use wallet::{Hotkey, MAX_KEY_BYTES, OpenedHotkey, Password, WalletError, open_hotkey};
