@@ -6,6 +6,7 @@ pub mod document;
 pub mod journal;
 pub mod report;
 pub mod round;
+pub mod simulation;
 pub mod verify;
 
 // Crates of native tasks. Whatever is linked here is known by its name.

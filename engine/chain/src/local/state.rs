@@ -94,8 +94,8 @@ impl State {
             let earned = ledger.earned.entry(neuron.hotkey.clone()).or_default();
             let as_miner = outcome.miner_emission.share_of(pending);
             let as_validator = outcome.validator_emission.share_of(pending);
-            earned.as_miner += as_miner;
-            earned.as_validator += as_validator;
+            earned.as_miner = earned.as_miner.saturating_add(as_miner);
+            earned.as_validator = earned.as_validator.saturating_add(as_validator);
             paid += as_miner + as_validator;
             neuron.participant.validator_permit = outcome.validator_permit;
             neuron.participant.bonds.clone_from(&outcome.bonds);

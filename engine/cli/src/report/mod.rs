@@ -29,6 +29,7 @@ pub use files::{results_document, write_results};
 pub use html::render_html;
 pub use paper::Terminal;
 pub use read::{SampleLines, read_result, read_result_text, read_samples};
+pub use simulation::{render_simulation, render_simulation_html};
 pub use table::render_table;
 pub use timing::render_timing;
 
