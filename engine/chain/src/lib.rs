@@ -5,11 +5,14 @@
 //! the client.
 
 mod address;
+pub mod local;
 mod timelock;
 mod wallet;
 
 pub use address::{Address, AddressError};
-pub use evaltasks_core::chain::{Chain, Commitment, Metagraph, Neuron};
+pub use evaltasks_core::chain::{
+    Chain, Commitment, Metagraph, Neuron, SetWeightsError, WeightRules, WeightsRefusal,
+};
 pub use timelock::{
     COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, reveal_round, unlock,
 };

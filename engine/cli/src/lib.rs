@@ -7,6 +7,7 @@ pub mod history;
 pub mod journal;
 pub mod report;
 pub mod round;
+pub mod simulation;
 pub mod verify;
 pub mod worker;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
-    self, Outcome, cache, check, compare, inspect, loss, plugin, rank, run, tasks, verify, worker,
+    self, Outcome, cache, check, compare, inspect, loss, plugin, rank, run, schema, simulate,
+    tasks, verify, worker,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -36,7 +37,7 @@ enum Command {
     Run(run::Arguments),
     /// Compute results again, or a sample of them, and say what differs
     Verify(verify::Arguments),
-    /// Say everything that is wrong with competition files
+    /// Say everything that is wrong with competition and simulation files
     Check(check::Arguments),
     /// Print the log-probability of every token of a text under a model
     Loss(loss::Arguments),
@@ -44,6 +45,8 @@ enum Command {
     Compare(compare::Arguments),
     /// Replay the ranking of a competition from given scores
     Rank(rank::Arguments),
+    /// Play a subnet through, and say what its rules pay to whom
+    Simulate(simulate::Arguments),
     /// Show what a model is, and which competitions would accept it
     Inspect(inspect::Arguments),
     /// List the tasks that competitions can name, and their configuration
@@ -53,8 +56,8 @@ enum Command {
     /// Write, build, check, test and pin task plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// Print the JSON Schema of competition files
-    Schema,
+    /// Print the JSON Schema of competition files, or of simulation files
+    Schema(schema::Arguments),
     /// Run one model for the process that started this one
     #[command(hide = true)]
     Worker(worker::Arguments),
@@ -81,11 +84,12 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Loss(arguments) => loss::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),
+        Command::Simulate(arguments) => simulate::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),
         Command::Plugin(command) => plugin::run(command),
+        Command::Schema(arguments) => schema::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
-        Command::Schema => commands::print(&evaltasks_core::competition::schema()),
     }
 }

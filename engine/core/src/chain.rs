@@ -39,6 +39,21 @@ pub struct Commitment {
     pub data: Vec<u8>,
 }
 
+/// What a subnet demands of those who set weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightRules {
+    /// Blocks from one epoch to the next.
+    pub tempo_blocks: u64,
+    /// Blocks that must lie between two settings of weights.
+    pub rate_limit_blocks: u64,
+    /// How many weights there must be at the least.
+    pub min_weights: u16,
+    /// What a validator's version must reach.
+    pub version_key: u64,
+    /// Whether weights are committed first and shown later.
+    pub commit_reveal: bool,
+}
+
 /// Reads a subnet and sets weights on it.
 pub trait Chain: Send + Sync {
     /// The newest block.
@@ -49,6 +64,70 @@ pub trait Chain: Send + Sync {
     fn metagraph(&self, block: u64) -> Result<Metagraph, SourceError>;
     /// All commitments at a block.
     fn commitments(&self, block: u64) -> Result<Vec<Commitment>, SourceError>;
+    /// What each neuron gives others at a block, (uid, weight) on the chain's
+    /// scale, in uid order of the givers.
+    fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError>;
+    /// What is demanded of weights at a block.
+    fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError>;
     /// Sets this validator's weights, (uid, weight) with weights that sum to 1.
-    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<(), SourceError>;
+    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<(), SetWeightsError>;
+}
+
+/// Why weights were not set. Reads after "failed to ...".
+#[derive(Debug, thiserror::Error)]
+pub enum SetWeightsError {
+    /// The chain looked at them and said no.
+    #[error("set weights: {0}")]
+    Refused(#[from] WeightsRefusal),
+    /// The chain was not reached, or said nothing.
+    #[error("set weights")]
+    Chain(#[source] SourceError),
+}
+
+/// What the chain has against weights, by the names that the runtime gives it.
+/// The order is that of its checks: of several reasons it names the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum WeightsRefusal {
+    /// The subnet wants them timelocked.
+    #[error("weights must be committed and revealed here (CommitRevealEnabled)")]
+    CommitRevealEnabled,
+    /// Subnet 0 has none.
+    #[error("the root network has no weights (CanNotSetRootNetworkWeights)")]
+    CanNotSetRootNetworkWeights,
+    /// Two lists that belong together.
+    #[error("there are not as many weights as uids (WeightVecNotEqualSize)")]
+    WeightVecNotEqualSize,
+    /// The subnet has fewer.
+    #[error("the subnet has no such mechanism (MechanismDoesNotExist)")]
+    MechanismDoesNotExist,
+    /// More than there are neurons.
+    #[error("there are more weights than neurons (UidsLengthExceedUidsInSubNet)")]
+    UidsLengthExceedUidsInSubNet,
+    /// Whoever signs has no uid.
+    #[error("the hotkey is not registered in the subnet (HotKeyNotRegisteredInSubNet)")]
+    HotKeyNotRegisteredInSubNet,
+    /// Below the threshold.
+    #[error("the stake is too low (NotEnoughStakeToSetWeights)")]
+    NotEnoughStakeToSetWeights,
+    /// An old validator.
+    #[error("the subnet demands a newer validator (IncorrectWeightVersionKey)")]
+    IncorrectWeightVersionKey,
+    /// The rate limit.
+    #[error("the last weights were set too few blocks ago (SettingWeightsTooFast)")]
+    SettingWeightsTooFast,
+    /// Too many others have more stake.
+    #[error("the neuron has no validator permit (NeuronNoValidatorPermit)")]
+    NeuronNoValidatorPermit,
+    /// A uid twice.
+    #[error("a uid is named twice (DuplicateUids)")]
+    DuplicateUids,
+    /// A uid of nobody.
+    #[error("a uid belongs to nobody (UidVecContainInvalidOne)")]
+    UidVecContainInvalidOne,
+    /// Fewer than demanded.
+    #[error("there are too few weights (WeightVecLengthIsLow)")]
+    WeightVecLengthIsLow,
+    /// One is too large a share.
+    #[error("a weight is too large a share of all (MaxWeightExceeded)")]
+    MaxWeightExceeded,
 }

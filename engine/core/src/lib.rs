@@ -24,6 +24,7 @@ pub mod random;
 pub mod ranking;
 pub mod results;
 pub mod round_host;
+pub mod simulation;
 pub mod source;
 pub mod state;
 pub mod task;

@@ -71,3 +71,12 @@ pub const MAX_RANDOM_WORDS: u32 = 1 << 24;
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 18;
 /// Examples before a question.
 pub const MAX_FEWSHOT_EXAMPLES: u32 = 1024;
+/// Epochs of one simulation.
+pub const MAX_SIMULATED_EPOCHS: u64 = 2000;
+/// Validators and miners of one simulation.
+pub const MAX_SIMULATED_PARTICIPANTS: usize = 256;
+/// Tokens of one simulated validator: the least of many keeps a share of all
+/// that the chain's numbers can tell from 0.
+pub const MAX_SIMULATED_STAKE: u64 = 10_000_000;
+/// Tokens per block of a simulation: what all its blocks pay can be counted.
+pub const MAX_SIMULATED_EMISSION: f64 = 1000.0;

@@ -23,7 +23,7 @@ Examples:
   evaltasks check competitions/sn9.yaml
   evaltasks check competitions/*.yaml --json")]
 pub struct Arguments {
-    /// Competition files
+    /// Competition files, and simulation files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print the problems as JSON

@@ -8,6 +8,7 @@ use evaltasks_core::competition::{
     Known, KnownTask, Score, Submission, Subnet, check_scores, check_submissions, check_with,
 };
 use evaltasks_core::document::{Checked, Problem, Severity, Source};
+use evaltasks_core::simulation::{Simulation, check_simulation, is_simulation};
 
 use super::plugins::Tasks;
 use crate::document::read_document;
@@ -44,12 +45,31 @@ pub fn scores(path: &Path, subnet: &Subnet) -> Result<Vec<Score>> {
     read(path, |source| check_scores(source, subnet))
 }
 
+/// Reads a simulation file.
+pub fn simulation(path: &Path) -> Result<Simulation> {
+    read(path, |source| check_simulation(source, &competition_rules))
+}
+
+/// The competitions of a file that a simulation names, for their rules alone.
+fn competition_rules(path: &Path) -> Result<Subnet, String> {
+    let text = read_task_file(path)?;
+    let tasks = KnownTask::native();
+    let known = Known { read_file: &read_task_file, ..Known::by_id(&tasks) };
+    let checked = with_source(path, &text, |source| check_with(source, &known));
+    checked.value.ok_or_else(|| {
+        format!("use {}: it has errors, which `evaltasks check` shows", path.display())
+    })
+}
+
 /// Checks a document without showing its problems; none are left out.
 pub fn check_file(path: &Path, tasks: &Tasks) -> (String, Vec<Problem>) {
     match read_document(path) {
         Err(error) => (String::new(), vec![error.problem()]),
         Ok(text) => {
-            let problems = with_source(path, &text, |source| tasks.check(source).problems);
+            let problems = with_source(path, &text, |source| match is_simulation(source.text) {
+                true => check_simulation(source, &competition_rules).problems,
+                false => tasks.check(source).problems,
+            });
             (text, problems)
         }
     }

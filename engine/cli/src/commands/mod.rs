@@ -13,6 +13,8 @@ mod plugins;
 mod progress;
 pub mod rank;
 pub mod run;
+pub mod schema;
+pub mod simulate;
 pub mod tasks;
 pub mod verify;
 pub mod worker;

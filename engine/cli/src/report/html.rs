@@ -29,23 +29,36 @@ const MAX_WEIGHTS: usize = 24;
 /// # Errors
 /// When the template is at fault; no content of `result` can make it fail.
 pub fn render_html(result: &RunResult) -> Result<String, ReportError> {
-    let page = Value::from(Serde(Page::new(result)));
-    render(page).map_err(ReportError::Render)
+    render(TEMPLATE, None, Value::from(Serde(Page::new(result))))
 }
 
-fn render(page: Value) -> Result<String, minijinja::Error> {
+/// A page in the look of all reports, and what it adds to it.
+pub(super) fn render(
+    template: &'static str,
+    more_style: Option<&str>,
+    page: Value,
+) -> Result<String, ReportError> {
+    render_template(template, more_style, page).map_err(ReportError::Render)
+}
+
+fn render_template(
+    template: &'static str,
+    more_style: Option<&str>,
+    page: Value,
+) -> Result<String, minijinja::Error> {
+    let style = [STYLE, more_style.unwrap_or_default()].concat();
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_formatter(page_formatter);
-    environment.add_global("style", Value::from_safe_string(STYLE.to_owned()));
+    environment.add_global("style", Value::from_safe_string(style));
     environment.add_filter("loss", text::loss);
     environment.add_filter("percent", text::percent);
     environment.add_filter("weight", text::weight);
     environment.add_filter("grouped", group_digits);
     environment
         .add_filter("short", |name: &str, characters: usize| text::shorten(name, characters));
-    environment.add_template("report.html", TEMPLATE)?;
+    environment.add_template("report.html", template)?;
     environment.get_template("report.html")?.render(page)
 }
 

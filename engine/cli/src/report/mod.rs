@@ -19,6 +19,7 @@ mod read;
 #[cfg(test)]
 mod sample;
 mod samples;
+mod simulation;
 mod table;
 mod text;
 mod timing;
@@ -31,6 +32,7 @@ pub use files::{results_document, write_results};
 pub use html::render_html;
 pub use paper::Terminal;
 pub use read::{SampleLines, read_result, read_result_text, read_samples};
+pub use simulation::{render_simulation, render_simulation_html};
 pub use table::render_table;
 pub use timing::render_timing;
 

@@ -7,7 +7,7 @@ use super::resolve::Context;
 use crate::document::{Field, Given, PathText, Text, quote};
 
 /// What one entry of a file names, before any revision.
-pub(super) enum Named {
+pub(crate) enum Named {
     /// Made absolute against the file's directory.
     Local(PathBuf),
     /// `organisation/name`.
@@ -16,7 +16,7 @@ pub(super) enum Named {
 
 /// A local path begins with `./`, `../` or `/`; anything else must be a
 /// repository. So what a path means does not depend on which files exist.
-pub(super) fn parse(text: &str, directory: &Path) -> Option<Named> {
+pub(crate) fn parse(text: &str, directory: &Path) -> Option<Named> {
     let local = text.starts_with(['/', '.'])
         && matches!(
             Path::new(text).components().next(),

@@ -19,10 +19,12 @@ mod tasks;
 
 pub use canonical::{dataset_sha256, rules_sha256};
 pub use check::{Known, ReadFile, check, check_with, schema};
-pub use file::CompetitionFile;
+pub use file::{CompetitionFile, RankingSection};
+pub(crate) use location::{Named, parse as named};
 pub use pins::{PluginPin, plugin_pins, with_digests};
 pub use plugins::{FindPlugin, PluginLocation, PluginPart, PluginProblem, PluginReference};
 pub use resolve::DEFAULT_COPY_SIMILARITY;
+pub(crate) use resolve::ranking as ranking_rules;
 pub use scores::{Loss, Score, ScoresFile, check_scores};
 pub use submissions::{SubmissionsFile, check_submissions};
 pub use tasks::{KnownTask, url_members};

@@ -66,7 +66,7 @@ pub(super) fn competition(
     let tasks = context.problems.required(&section.tasks, "tasks", *place);
     let tasks = tasks.and_then(|tasks| tasks::all(context, tasks, any_tokenizer));
     let ranking = context.problems.required(&section.ranking, "ranking", *place);
-    let ranking = ranking.and_then(|ranking| self::ranking(context, ranking));
+    let ranking = ranking.and_then(|ranking| self::ranking(context.problems, ranking));
     Some(Competition {
         key: key.to_owned(),
         id: id?,
@@ -181,26 +181,28 @@ fn evaluation(section: &EvaluationSection) -> Option<EvaluationRules> {
     })
 }
 
-fn ranking(context: &Context<'_>, given: &Given<RankingSection>) -> Option<RankingRules> {
+/// How scores become weights; none when anything is wrong with it.
+pub(crate) fn ranking(problems: &Problems, given: &Given<RankingSection>) -> Option<RankingRules> {
     let Given { value: section, place } = given;
-    let epsilon = context.problems.required(&section.epsilon, "epsilon", *place);
-    let epsilon = epsilon.and_then(|given| self::epsilon(context, given));
-    let significance = section.significance.optional(|given| significance(context, given));
+    let epsilon = problems.required(&section.epsilon, "epsilon", *place);
+    let epsilon = epsilon.and_then(|given| self::epsilon(problems, given));
+    let significance = section.significance.optional(|given| significance(problems, given));
     let weights = section.weights.optional(|given| match &given.value {
         WeightsSection::WinnerTakesAll => Some(WeightRule::WinnerTakesAll),
         WeightsSection::Softmax { temperature } => {
-            let temperature = context.problems.required(temperature, "temperature", given.place)?;
+            let temperature = problems.required(temperature, "temperature", given.place)?;
             Some(WeightRule::Softmax { temperature: temperature.value.get() })
         }
     });
     let moving_average = section.moving_average.optional(|given| {
-        let previous = context.problems.required(&given.value.previous, "previous", given.place)?;
+        let previous = problems.required(&given.value.previous, "previous", given.place)?;
         Some(previous.value.get())
     });
     let min_weight = section.min_weight.optional(|given| Some(given.value.get()));
     let on_all_failed = section.on_all_failed.or(OnAllFailed::KeepPrevious);
     let copies = section.copies.or(CopyRule::Reject);
-    let copy_similarity = section.copy_similarity.optional(|given| copy_similarity(context, given));
+    let copy_similarity =
+        section.copy_similarity.optional(|given| copy_similarity(problems, given));
     Some(RankingRules {
         epsilon: epsilon?,
         significance: significance?,
@@ -213,7 +215,7 @@ fn ranking(context: &Context<'_>, given: &Given<RankingSection>) -> Option<Ranki
     })
 }
 
-fn copy_similarity(context: &Context<'_>, given: &Given<Fraction>) -> Option<f64> {
+fn copy_similarity(problems: &Problems, given: &Given<Fraction>) -> Option<f64> {
     // Models of one family, trained apart, are not copies.
     const SMALLEST: f64 = 0.9;
     let similarity = given.value.get();
@@ -222,11 +224,11 @@ fn copy_similarity(context: &Context<'_>, given: &Given<Fraction>) -> Option<f64
     }
     let message = format!("`copy_similarity` ({similarity}) is not from {SMALLEST} to 1");
     let hint = "0.998 is a change as small as rounding to bfloat16 makes";
-    context.problems.error(given.place.value, message, Some(hint.to_owned()));
+    problems.error(given.place.value, message, Some(hint.to_owned()));
     None
 }
 
-fn significance(context: &Context<'_>, given: &Given<Fraction>) -> Option<f64> {
+fn significance(problems: &Problems, given: &Given<Fraction>) -> Option<f64> {
     // One more than half of all draws is no evidence; fewer than one of them
     // cannot be told from none.
     const LARGEST: f64 = 0.5;
@@ -239,22 +241,22 @@ fn significance(context: &Context<'_>, given: &Given<Fraction>) -> Option<f64> {
         "`significance` ({level}) is not from {} to {LARGEST}: the bootstrap has {RESAMPLES} draws",
         short(SMALLEST)
     );
-    context.problems.error(given.place.value, message, Some("0.05 is usual".to_owned()));
+    problems.error(given.place.value, message, Some("0.05 is usual".to_owned()));
     None
 }
 
-fn epsilon(context: &Context<'_>, given: &Given<EpsilonSection>) -> Option<Epsilon> {
+fn epsilon(problems: &Problems, given: &Given<EpsilonSection>) -> Option<Epsilon> {
     let (start, end, blocks) = match &given.value {
         EpsilonSection::Fixed(epsilon) => return Some(Epsilon::Fixed(epsilon.get())),
         EpsilonSection::LinearDecay { start, end, blocks } => (start, end, blocks),
     };
-    let start = context.problems.required(start, "start", given.place);
-    let end = context.problems.required(end, "end", given.place);
-    let blocks = context.problems.required(blocks, "blocks", given.place);
+    let start = problems.required(start, "start", given.place);
+    let end = problems.required(end, "end", given.place);
+    let blocks = problems.required(blocks, "blocks", given.place);
     let (start, end, blocks) = (start?, end?, blocks?);
     if start.value < end.value {
         let hint = "usually `start` is the larger one, so that nobody keeps a lead by age";
-        context.problems.warning(
+        problems.warning(
             end.place.value,
             "epsilon grows with age: an old model becomes harder to beat",
             Some(hint.to_owned()),

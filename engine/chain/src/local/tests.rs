@@ -1,0 +1,292 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const TEMPO: u64 = 20;
+
+fn subnet() -> LocalSubnet {
+    let epoch = EpochRules { tempo_blocks: TEMPO, ..EpochRules::default() };
+    LocalSubnet { rate_limit_blocks: 10, epoch, ..LocalSubnet::default() }
+}
+
+fn produce_until(chain: &LocalChain, block: u64) {
+    while chain.produce_block() < block {}
+}
+
+/// Two validators with 5 and 4 tokens and two miners, all registered in block 1
+/// and past their first epoch.
+fn started(subnet: LocalSubnet) -> LocalChain {
+    let chain = LocalChain::new(subnet, Seed::from(7));
+    for (uid, hotkey) in ["v0", "v1", "m2", "m3"].into_iter().enumerate() {
+        assert_eq!(chain.register(hotkey).map(usize::from), Ok(uid));
+    }
+    chain.add_stake("v0", 5 * UNITS_PER_TOKEN);
+    chain.add_stake("v1", 4 * UNITS_PER_TOKEN);
+    produce_until(&chain, TEMPO);
+    chain
+}
+
+fn call<'a>(uids: &'a [u16], weights: &'a [u16]) -> WeightsCall<'a> {
+    WeightsCall { netuid: 1, mechanism: 0, uids, weights, version_key: 0 }
+}
+
+#[test]
+fn blocks_show_what_was_in_them() {
+    let chain = LocalChain::new(subnet(), Seed::from(7));
+    let view = chain.as_validator("v0");
+    assert_eq!(view.block().unwrap(), 0);
+    chain.register("v0").unwrap();
+    assert_eq!(view.metagraph(0).unwrap().neurons, []);
+    assert_eq!(chain.produce_block(), 1);
+    let metagraph = view.metagraph(1).unwrap();
+    assert_eq!((metagraph.block, metagraph.neurons[0].hotkey.as_str()), (1, "v0"));
+    assert_eq!(view.metagraph(0).unwrap().neurons, []);
+
+    let said = |block| view.metagraph(block).unwrap_err().to_string();
+    assert_eq!(said(2), "read block 2: the chain has the states of 0 to 1");
+    produce_until(&chain, KEPT_BLOCKS as u64);
+    assert_eq!(said(0), "read block 0: the chain has the states of 1 to 256");
+    assert_eq!(view.metagraph(1).unwrap(), metagraph);
+    assert_eq!(
+        said(u64::MAX),
+        format!("read block {}: the chain has the states of 1 to 256", u64::MAX)
+    );
+}
+
+#[test]
+fn hashes_hang_on_the_seed() {
+    let hashes = |seed| {
+        let chain = LocalChain::new(subnet(), Seed::from(seed));
+        chain.produce_block();
+        let view = chain.as_validator("");
+        assert!(view.block_hash(2).is_err());
+        [0, 1].map(|block| view.block_hash(block).unwrap())
+    };
+    let [zero, one] = hashes(7);
+    assert_eq!((zero.len(), &zero[..2]), (66, "0x"));
+    assert_ne!(zero, one);
+    assert_eq!(hashes(7), [zero.clone(), one]);
+    assert_ne!(hashes(8)[0], zero);
+}
+
+#[test]
+fn commitments_have_their_place() {
+    let chain = started(subnet());
+    let view = chain.as_validator("v0");
+    assert_eq!(chain.commit("m3", b"late"), Ok((TEMPO + 1, 0)));
+    assert_eq!(chain.commit("m2", b"first"), Ok((TEMPO + 1, 1)));
+    let unknown = LocalChainError::NotRegistered { hotkey: "m9".to_owned() };
+    assert_eq!(chain.commit("m9", b"x"), Err(unknown));
+    assert_eq!(
+        chain.commit("m2", &[0; 513]),
+        Err(LocalChainError::CommitmentTooLong { bytes: 513 })
+    );
+    // Failed extrinsics have a place too; a new commitment replaces the old.
+    assert_eq!(chain.commit("m2", b"second"), Ok((TEMPO + 1, 4)));
+    assert_eq!(view.commitments(TEMPO).unwrap(), []);
+    chain.produce_block();
+    let found = view.commitments(TEMPO + 1).unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|one| (one.hotkey.as_str(), one.block, one.extrinsic_index, one.data.as_slice()))
+        .collect();
+    let expected: [(&str, u64, u32, &[u8]); 2] =
+        [("m2", TEMPO + 1, 4, b"second"), ("m3", TEMPO + 1, 0, b"late")];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn weights_are_refused_for_the_first_reason() {
+    use WeightsRefusal::*;
+    let check = |change: &dyn Fn(&mut LocalSubnet), hotkey, sent: WeightsCall, expected| {
+        let mut subnet = subnet();
+        change(&mut subnet);
+        let chain = started(subnet);
+        assert_eq!(chain.set_weights(hotkey, &sent), expected, "{hotkey} {sent:?}");
+    };
+    let none = |_: &mut LocalSubnet| ();
+    let good = call(&[2, 3], &[2, 1]);
+    check(&none, "v0", good, Ok(()));
+    // Everything is wrong, and one thing after the other is put right.
+    let all_wrong = |subnet: &mut LocalSubnet| {
+        subnet.commit_reveal = true;
+        subnet.epoch.stake_threshold = UNITS_PER_TOKEN;
+        subnet.weights_version = 5;
+        subnet.rate_limit_blocks = TEMPO + 1;
+        subnet.min_weights = 3;
+        subnet.max_weight = 40_000;
+    };
+    let plain = |subnet: &mut LocalSubnet| {
+        all_wrong(subnet);
+        subnet.commit_reveal = false;
+    };
+    let worst = WeightsCall { netuid: 0, mechanism: 1, ..call(&[9; 6], &[1]) };
+    check(&all_wrong, "m9", worst, Err(CommitRevealEnabled));
+    check(&plain, "m9", worst, Err(CanNotSetRootNetworkWeights));
+    check(&plain, "m9", WeightsCall { netuid: 1, ..worst }, Err(WeightVecNotEqualSize));
+    let mechanism = WeightsCall { mechanism: 1, ..call(&[9; 6], &[1; 6]) };
+    check(&plain, "m9", mechanism, Err(MechanismDoesNotExist));
+    check(
+        &plain,
+        "m9",
+        WeightsCall { netuid: 2, ..call(&[9; 6], &[1; 6]) },
+        Err(MechanismDoesNotExist),
+    );
+    check(&plain, "m9", call(&[9; 6], &[1; 6]), Err(UidsLengthExceedUidsInSubNet));
+    check(&plain, "m9", call(&[9; 2], &[1; 2]), Err(HotKeyNotRegisteredInSubNet));
+    check(&plain, "m2", call(&[9; 2], &[1; 2]), Err(NotEnoughStakeToSetWeights));
+    check(&plain, "v0", call(&[9; 2], &[1; 2]), Err(IncorrectWeightVersionKey));
+    let newest = |uids, weights| WeightsCall { version_key: 5, ..call(uids, weights) };
+    check(&plain, "v0", newest(&[9; 2], &[1; 2]), Err(SettingWeightsTooFast));
+    let slower = |subnet: &mut LocalSubnet| {
+        plain(subnet);
+        subnet.rate_limit_blocks = TEMPO;
+        // The owner needs no stake, but the others a permit.
+        subnet.epoch.stake_threshold = 0;
+    };
+    check(&slower, "m2", newest(&[9; 2], &[1; 2]), Err(NeuronNoValidatorPermit));
+    check(&slower, "v0", newest(&[9; 2], &[1; 2]), Err(DuplicateUids));
+    check(&slower, "v0", newest(&[8, 9], &[1; 2]), Err(UidVecContainInvalidOne));
+    check(&slower, "v0", newest(&[2, 3], &[2, 1]), Err(WeightVecLengthIsLow));
+    // 2 of 3 is more than 40000 of 65535; 1 of 2 is less.
+    check(&slower, "v0", newest(&[1, 2, 3], &[0, 2, 1]), Err(MaxWeightExceeded));
+    check(&slower, "v0", newest(&[1, 2, 3], &[0, 1, 1]), Ok(()));
+    // One weight for oneself is excused from the last checks, and from the permit.
+    check(&slower, "m2", newest(&[2], &[1]), Ok(()));
+    check(&slower, "v0", newest(&[2], &[1]), Err(WeightVecLengthIsLow));
+    let owned = |subnet: &mut LocalSubnet| {
+        subnet.epoch.owner = Some(2);
+        subnet.epoch.stake_threshold = UNITS_PER_TOKEN;
+    };
+    check(&owned, "m2", good, Ok(()));
+    check(&owned, "m3", good, Err(NotEnoughStakeToSetWeights));
+}
+
+#[test]
+fn the_rate_limit_counts_from_the_last_weights() {
+    let chain = started(subnet());
+    let sent = call(&[2, 3], &[2, 1]);
+    assert_eq!(chain.set_weights("v0", &sent), Ok(()));
+    for _ in 0..9 {
+        chain.produce_block();
+        assert_eq!(chain.set_weights("v0", &sent), Err(WeightsRefusal::SettingWeightsTooFast));
+    }
+    chain.produce_block();
+    assert_eq!(chain.set_weights("v0", &sent), Ok(()));
+}
+
+#[test]
+fn weights_are_kept_as_large_as_can_be() {
+    let chain = started(subnet());
+    chain.set_weights("v0", &call(&[3, 2], &[1, 3])).unwrap();
+    // By shares: 0.3 of 0.6 is half of 65535, rounded to the even number.
+    let view = chain.as_validator("v1");
+    view.set_weights(&[(2, 0.6), (0, 0.0), (3, 0.3), (1, 0.2)]).unwrap();
+    chain.produce_block();
+    let weights = view.weights(TEMPO + 1).unwrap();
+    assert_eq!(weights[0], [(3, 21845), (2, 65535)]);
+    assert_eq!(weights[1], [(1, 21845), (2, 65535), (3, 32768)]);
+    assert_eq!(weights[2], []);
+
+    let refused = view.set_weights(&[(2, 1.0)]).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "set weights: the last weights were set too few blocks ago (SettingWeightsTooFast)"
+    );
+}
+
+/// The weights of the real runtime's epoch, on a chain that gets there by
+/// itself: permits at the first epoch, pay at the second.
+#[test]
+fn an_epoch_pays_what_consensus_says() {
+    let chain = LocalChain::new(subnet(), Seed::from(7));
+    for hotkey in ["a", "v1", "v2", "m3", "m4", "f"] {
+        chain.register(hotkey).unwrap();
+    }
+    chain.add_stake("v1", 5 * UNITS_PER_TOKEN);
+    chain.add_stake("v2", 4 * UNITS_PER_TOKEN);
+    produce_until(&chain, TEMPO - 1);
+    let early = call(&[2, 3, 4], &[65535, 30000, 1000]);
+    assert_eq!(chain.set_weights("v1", &early), Ok(()), "the epoch is in the block being made");
+    produce_until(&chain, TEMPO);
+    // Nobody had weights, so the stake was paid: 20 tokens, 5 to 4.
+    let paid = |hotkey| chain.earned(hotkey);
+    let units = TEMPO * UNITS_PER_TOKEN;
+    assert!(units * 5 / 9 - paid("v1").as_validator < 10);
+    assert!(units * 4 / 9 - paid("v2").as_validator < 10);
+    chain.set_weights("v2", &call(&[2, 3, 4], &[65535, 20000, 5000])).unwrap();
+    produce_until(&chain, 2 * TEMPO);
+    let outcome = |hotkey| chain.outcome(hotkey).unwrap();
+    let incentives = ["v2", "m3", "m4"].map(|hotkey| outcome(hotkey).incentive);
+    assert_eq!(incentives, [35396, 29166, 972]);
+    assert_eq!(["v1", "v2"].map(|hotkey| outcome(hotkey).dividends), [52140, 13394]);
+    // Half of the 20 tokens goes to the miners.
+    assert!(paid("m3").as_miner.abs_diff(units / 2 * 29166 / 65535) < UNITS_PER_TOKEN / 1000);
+}
+
+#[test]
+fn who_earns_least_is_replaced() {
+    let full = LocalSubnet { max_neurons: 4, immunity_blocks: 5, ..subnet() };
+    let chain = started(full);
+    let taken = LocalChainError::AlreadyRegistered { hotkey: "m3".to_owned(), uid: 3 };
+    assert_eq!(chain.register("m3"), Err(taken));
+    for hotkey in ["v0", "v1"] {
+        chain.set_weights(hotkey, &call(&[3], &[1])).unwrap();
+    }
+    chain.commit("m2", b"gone").unwrap();
+    produce_until(&chain, 2 * TEMPO);
+    // All earned but m2.
+    assert_eq!(chain.register("n"), Ok(2));
+    chain.produce_block();
+    let view = chain.as_validator("v0");
+    let block = view.block().unwrap();
+    assert_eq!(view.metagraph(block).unwrap().neurons[2].hotkey, "n");
+    assert_eq!(view.commitments(block).unwrap(), []);
+    // It is immune, so that v1 goes next, whose dividends are the smallest.
+    assert_eq!(chain.register("o"), Ok(1));
+
+    let owned = EpochRules { owner: Some(0), ..full.epoch };
+    let chain =
+        LocalChain::new(LocalSubnet { max_neurons: 1, epoch: owned, ..full }, Seed::from(1));
+    assert_eq!(chain.register("owner"), Ok(0));
+    assert_eq!(chain.register("other"), Err(LocalChainError::NoPlace));
+}
+
+#[test]
+fn rules_are_told() {
+    let chain = started(subnet());
+    let view = chain.as_validator("v0");
+    let rules = view.weight_rules(TEMPO).unwrap();
+    assert_eq!((rules.tempo_blocks, rules.rate_limit_blocks, rules.min_weights), (20, 10, 1));
+    assert!(view.weight_rules(TEMPO + 1).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    /// Whatever is asked, nothing is paid twice or lost: what was earned and
+    /// what is pending is what came in. And the same calls make the same chain.
+    #[test]
+    fn emission_is_conserved(
+        calls in prop::collection::vec((0_u16..6, prop::collection::vec((0_u16..6, any::<u16>()), 0..6)), 0..60),
+    ) {
+        let play = || {
+            let chain = LocalChain::new(LocalSubnet { rate_limit_blocks: 1, ..subnet() }, Seed::from(1));
+            for (who, weights) in &calls {
+                let hotkey = format!("h{who}");
+                let _ = chain.register(&hotkey);
+                chain.add_stake(&hotkey, u64::from(*who) * UNITS_PER_TOKEN);
+                let (uids, weights): (Vec<u16>, Vec<u16>) = weights.iter().copied().unzip();
+                let _ = chain.set_weights(&hotkey, &call(&uids, &weights));
+                chain.produce_block();
+            }
+            let earned: Vec<Earned> = (0..6).map(|who| chain.earned(&format!("h{who}"))).collect();
+            let head = chain.blocks().head().clone();
+            (earned, head.block, head.pending)
+        };
+        let (earned, block, pending) = play();
+        let paid: u64 = earned.iter().map(|one| one.as_miner + one.as_validator).sum();
+        prop_assert_eq!(paid + pending, block * UNITS_PER_TOKEN);
+        prop_assert_eq!(play(), (earned, block, pending));
+    }
+}
