@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
+use super::groups::group_results;
 use super::{ReportError, render_html};
 
 /// Version of the layout of `results.json`.
@@ -40,7 +41,8 @@ const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(
 ///
 /// `results.json` reads back as [`RunResult`]. Beside its keys it has `models`,
 /// by competition and uid: objects with the keys `results`, `configs`,
-/// `versions`, `higher_is_better`, `n-samples` and `config` of the harness, in
+/// `versions`, `higher_is_better`, `n-samples`, `groups` (where there are groups)
+/// and `config` of the harness, in
 /// which a metric's key is `<name>,none`, or `<name>,<filter>` where answers
 /// were filtered.
 ///
@@ -99,6 +101,8 @@ struct Harness<'a> {
     higher_is_better: BTreeMap<&'a str, BTreeMap<&'a str, bool>>,
     #[serde(rename = "n-samples")]
     samples: BTreeMap<&'a str, SampleCount>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<&'a str, BTreeMap<String, Value>>,
     config: ModelConfig<'a>,
 }
 
@@ -146,6 +150,7 @@ impl<'a> Harness<'a> {
             versions: BTreeMap::new(),
             higher_is_better: BTreeMap::new(),
             samples: BTreeMap::new(),
+            groups: group_results(competition, submission),
             config: ModelConfig {
                 model: &submission.name,
                 model_args: &submission.path,
@@ -193,7 +198,7 @@ fn metrics(task: &str, metrics: &[Metric]) -> BTreeMap<String, Value> {
 }
 
 /// The parts of `exact_match,strict-match`; the filter of a plain name is none.
-fn name_and_filter(metric: &str) -> (&str, &str) {
+pub(super) fn name_and_filter(metric: &str) -> (&str, &str) {
     metric.split_once(',').unwrap_or((metric, FILTER))
 }
 

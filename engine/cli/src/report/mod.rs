@@ -11,6 +11,7 @@ use evaltasks_core::results::SubmissionResult;
 mod chart;
 mod comparison;
 mod files;
+mod groups;
 mod html;
 mod matrix;
 mod paper;

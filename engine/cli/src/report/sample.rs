@@ -333,6 +333,7 @@ fn task(&(name, weight): &(&str, f64)) -> TaskResult {
         dataset: format!("competitions/data/{name}"),
         rows_sha256: format!("{:064x}", u128::MAX / 7),
         dropped: None,
+        group: None,
     }
 }
 

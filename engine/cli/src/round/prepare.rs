@@ -27,6 +27,8 @@ pub struct DrawnTask<'a> {
     pub rows_sha256: String,
     /// The implementation.
     pub task: Arc<dyn Task>,
+    /// Share of the score, before tasks are left out.
+    pub weight: f64,
     /// Rows of each source of the task's plan.
     sources: Vec<Arc<[Row]>>,
 }
@@ -70,10 +72,14 @@ pub fn draw<'a>(
     let (rows, examples): (Arc<[Row]>, Arc<[Row]>) = (rows.into(), examples.into());
     let bound = |source: &Source| if is_fewshot(source) { &examples } else { &rows };
     let sources = plan.sources.iter().map(|source| Arc::clone(bound(source))).collect();
-    Ok(DrawnTask { rules, info, rows_sha256, task, sources })
+    Ok(DrawnTask { rules, info, rows_sha256, task, weight: rules.weight, sources })
 }
 
-fn drawn_rows(dataset: &DatasetRules, seed: &Seed) -> Result<Vec<Row>, String> {
+/// The rows of a dataset that a round draws.
+///
+/// # Errors
+/// Why there are none; reads after "failed to ...".
+pub fn drawn_rows(dataset: &DatasetRules, seed: &Seed) -> Result<Vec<Row>, String> {
     let opened = open_dataset(dataset).map_err(|error| reason(&error))?;
     draw_rows(opened.as_ref(), dataset, seed).map_err(|error| reason(&error))
 }
@@ -89,6 +95,11 @@ pub struct BuildInputs {
 }
 
 impl DrawnTask<'_> {
+    /// Rows that were drawn, examples not counted.
+    pub fn rows(&self) -> usize {
+        self.sources.first().map_or(0, |rows| rows.len())
+    }
+
     /// The first step of every row, with requests in the ids of `tokenizer`.
     ///
     /// # Errors

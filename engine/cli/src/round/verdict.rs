@@ -100,6 +100,7 @@ pub fn task_result(rules: &TaskRules) -> TaskResult {
         dataset: rules.dataset.as_ref().map_or_else(String::new, |one| one.location.to_string()),
         rows_sha256: String::new(),
         dropped: None,
+        group: rules.group.clone(),
     }
 }
 
