@@ -22,7 +22,8 @@ fn every_number_is_that_of_the_harness() {
     let results = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let read = |name: &str| std::fs::read_to_string(results.join(name)).unwrap();
     let result: Value = serde_json::from_str(&read("results.json")).unwrap();
-    let found = &result["models"]["parity"]["1"]["results"];
+    let model = &result["models"]["parity"]["1"];
+    let found = &model["results"];
 
     let expected = std::fs::read_to_string(root().join("tests/parity/expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&expected).unwrap();
@@ -41,6 +42,11 @@ fn every_number_is_that_of_the_harness() {
         assert!(worst <= LOGLIKELIHOOD_TOLERANCE, "{task}: log-probabilities differ by {worst}");
         for (name, expected) in expected["metrics"].as_object().unwrap() {
             compare_metric(task, name, &found[task][name], expected, worst);
+        }
+    }
+    for (group, metrics) in expected["groups"].as_object().unwrap() {
+        for (name, expected) in metrics.as_object().unwrap() {
+            compare_metric(group, name, &model["groups"][group][name], expected, 0.0);
         }
     }
 }

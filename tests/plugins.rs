@@ -376,6 +376,43 @@ fn a_golden_file_is_written_and_compared() {
     assert!(test(&["--answers", &few]).stderr.contains("fewer lines of answers than rounds"));
 }
 
+/// A model of images sees the bytes that a plugin names, and gives its seven
+/// labels; the stand-in gives one.
+#[test]
+fn a_model_is_asked_about_the_images_of_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = fs::read(root().join("tests/fixtures/vision/images/wide.png")).unwrap();
+    write(folder.path(), "wide.png", &image);
+    let rows = write(folder.path(), "metadata.jsonl", "{\"file_name\": \"wide.png\"}\n");
+    let build = format!(
+        "(call $rows (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4096))
+        (call $list (i32.const 1284) (i32.const 2048) (i32.const 1))
+        (call $list (i32.const 2052) (i32.const 162) (i32.const 1))
+        (i32.store (i32.const 2308) (i32.const 4))
+        (call $list (i32.const 2312) (i32.const 0) (i32.const {}))
+        (call $list (i32.const 2320) (i32.const 0) (i32.const 0))
+        (call $list (i32.const 2328) (i32.const 0) (i32.const 0))
+        (i32.store (i32.const 2336) (i32.const 100))",
+        image.len()
+    );
+    // How many labels there are, or 999 where the answer is none.
+    let score = "(f64.store (i32.const 2568) (f64.convert_i32_u (select
+        (i32.load offset=12 (local.get 4)) (i32.const 999)
+        (i32.eq (i32.load8_u offset=4 (local.get 4)) (i32.const 2)))))";
+    // One source.
+    let prepare = "(call $list (i32.const 1156) (i32.const 6144) (i32.const 1))";
+    let changes = [("prepare", prepare), ("build", build.as_str()), ("score", score)];
+    let plugin = write(folder.path(), "images.wasm", guests::component(&changes));
+    let model = root().join("tests/fixtures/vision/resnet_basic").display().to_string();
+    for (more, expected) in [(&["--model", model.as_str()][..], "loss 7"), (&[][..], "loss 1")] {
+        let arguments = [&["plugin", "test", &plugin, "--rows", &rows], more].concat();
+        let ended = run(&arguments);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{}", ended.stdout);
+        let row = format!("row 0, 1 round(s): {expected}\n");
+        assert!(ended.stdout.contains(&row), "{row}{}", ended.stdout);
+    }
+}
+
 #[test]
 fn every_subcommand_explains_itself() {
     let mut help = String::new();

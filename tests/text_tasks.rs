@@ -101,25 +101,76 @@ fn a_task_file_and_a_configuration_that_say_the_same_measure_the_same() {
         for task in tasks {
             assert_eq!((&task["failure"], &task["skipped"]), (&Value::Null, &json!(0)));
         }
-        let metrics = |task: &Value| -> Value {
-            let metrics = task["metrics"].as_array().unwrap().iter();
-            let rounded = |value: &Value| value.as_f64().map(|value| format!("{value:.6}"));
-            metrics
-                .map(|one| {
-                    let name = one["name"].as_str().unwrap();
-                    (name.to_owned(), json!([rounded(&one["value"]), rounded(&one["stderr"])]))
-                })
-                .collect::<serde_json::Map<_, _>>()
-                .into()
-        };
         let name = submission["name"].as_str().unwrap();
-        shown[name] = tasks
-            .iter()
-            .map(|task| (task["task"].as_str().unwrap().to_owned(), metrics(task)))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
+        shown[name] = metrics_by_task(submission);
     }
     insta::with_settings!({prepend_module_to_snapshot => true}, {
         insta::assert_json_snapshot!(shown);
+    });
+}
+
+/// Value and standard error of every metric, to six decimals.
+fn metrics_by_task(submission: &Value) -> Value {
+    let rounded = |value: &Value| value.as_f64().map(|value| format!("{value:.6}"));
+    let metric = |one: &Value| {
+        let name = one["name"].as_str().unwrap().to_owned();
+        (name, json!([rounded(&one["value"]), rounded(&one["stderr"])]))
+    };
+    let task = |task: &Value| {
+        let metrics = task["metrics"].as_array().unwrap().iter().map(metric);
+        let name = task["task"].as_str().unwrap().to_owned();
+        (name, Value::from(metrics.collect::<serde_json::Map<_, _>>()))
+    };
+    let tasks = submission["tasks"].as_array().unwrap().iter().map(task);
+    tasks.collect::<serde_json::Map<_, _>>().into()
+}
+
+const GENERATION: &str = r#"version: 1
+competitions:
+  text:
+    id: 1
+    model: {tokenizer: {path: ROOT/competitions/demo/tokenizer}, sequence_length: 256}
+    tasks:
+      - name: sayings
+        task: generate_until
+        dataset: {path: ROOT/tests/fixtures/tasks/sayings.jsonl}
+        config:
+          doc_to_text: beginning
+          doc_to_target: answer
+          generation_kwargs: {until: ["\n", "."], max_gen_toks: 6}
+          filter_list:
+            - {name: none, filter: [{function: take_first}]}
+            - name: word
+              filter: [{function: regex, regex_pattern: '\w+'}, {function: take_first}]
+          metric_list:
+            - {metric: exact_match}
+            - {metric: contains}
+            - {metric: chrf}
+            - {metric: word_error_rate}
+          metric: exact_match,word
+        weight: 0.5
+      - name: instructions
+        task: instruction_rules
+        dataset: {path: ROOT/tests/fixtures/tasks/instructions.jsonl}
+        config: {doc_to_text: prompt, generation_kwargs: {max_gen_toks: 12}}
+        weight: 0.5
+    ranking: {epsilon: {fixed: 0.01}}
+"#;
+
+#[test]
+fn generated_texts_are_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = GENERATION.replace("ROOT", &root().display().to_string());
+    let file = write(folder.path(), "text.yaml", text);
+    let model = format!("--model=careful={}", demo_model("careful").display());
+    let out = folder.path().join("out").display().to_string();
+    let ended = run(&["run", &file, &model, "--out", &out, "--quiet", "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let submission = &ended.json()["competitions"][0]["submissions"][0];
+    for (task, rows) in submission["tasks"].as_array().unwrap().iter().zip([10, 8]) {
+        assert_eq!((&task["rows"], &task["skipped"]), (&json!(rows), &json!(0)), "{task}");
+    }
+    insta::with_settings!({prepend_module_to_snapshot => true}, {
+        insta::assert_json_snapshot!(metrics_by_task(submission));
     });
 }

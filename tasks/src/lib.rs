@@ -22,6 +22,7 @@ pub mod reference_loss;
 mod rows;
 pub mod template;
 pub mod text_loss;
+pub mod transcription;
 
 /// A task's configuration.
 fn parse<T: serde::de::DeserializeOwned>(

@@ -1,7 +1,46 @@
 //! Rows that hold images or sounds.
 
-use evaltasks_core::task::{Blob, TaskError};
+use evaltasks_core::host::Host;
+use evaltasks_core::task::{Ask, Blob, Operation, Plan, Request, Source, Step, TaskError};
 use serde_json::{Map, Value};
+
+/// The plan of a task that reads these members of its one dataset.
+pub fn media_plan(columns: [String; 2]) -> Plan {
+    let source = Source {
+        dataset: String::new(),
+        revision: None,
+        split: "test".to_owned(),
+        columns: columns.to_vec(),
+    };
+    Plan { sources: vec![source], rows: None }
+}
+
+/// The first step of rows `start .. start + count`, each by its number and its
+/// members.
+pub fn media_steps(
+    host: &dyn Host,
+    (start, count): (u32, u32),
+    step: impl Fn(u32, &Map<String, Value>) -> Result<Step, TaskError>,
+) -> Result<Vec<Step>, TaskError> {
+    let rows = host.rows(0, start, count).map_err(TaskError::Data)?;
+    let steps = (start..).zip(rows).map(|(index, row)| step(index, &object(&row, index)?));
+    steps.collect()
+}
+
+/// One request about an image or sound; without it, the row is skipped.
+pub fn ask_about(
+    blob: Result<Blob, String>,
+    state: Vec<u8>,
+    operation: impl FnOnce(Blob) -> Operation,
+) -> Step {
+    match blob {
+        Err(reason) => Step::Skip(reason),
+        Ok(blob) => {
+            let requests = vec![Request { key: 0, operation: operation(blob) }];
+            Step::Ask(Ask { state, requests })
+        }
+    }
+}
 
 /// A row's members.
 pub fn object(row: &str, index: u32) -> Result<Map<String, Value>, TaskError> {

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use evaltasks_core::backend::Tokenizer;
-use evaltasks_core::host::Ragged;
+use evaltasks_core::backend::WithoutTokenizer;
 use evaltasks_core::random::Seed;
 use evaltasks_core::round_host::{RoundHost, RoundInputs};
 use evaltasks_core::source::Row;
@@ -17,40 +16,13 @@ use evaltasks_tasks::generate_until::GenerateUntil;
 use evaltasks_tasks::instruction_rules::InstructionRules;
 use serde_json::{Value, json};
 
-/// Texts are not tokenized by these tasks.
-struct Unused;
-
-impl Tokenizer for Unused {
-    fn digest(&self) -> &str {
-        "unused"
-    }
-    fn vocabulary_size(&self) -> u32 {
-        1
-    }
-    fn encode(&self, _: &[String], _: bool) -> Result<Ragged, String> {
-        Err("not needed".to_owned())
-    }
-    fn decode(&self, _: &Ragged) -> Result<Vec<String>, String> {
-        Err("not needed".to_owned())
-    }
-    fn byte_count(&self, _: &[u32]) -> Result<u64, String> {
-        Err("not needed".to_owned())
-    }
-    fn beginning_of_sequence(&self) -> Option<u32> {
-        None
-    }
-    fn end_of_sequence(&self) -> Option<u32> {
-        None
-    }
-}
-
 fn host(rows: &[Value]) -> RoundHost {
     let row = |row: &Value| Row { origin: String::new(), json: row.to_string() };
     RoundHost::new(RoundInputs {
         task: "test".to_owned(),
         seed: Seed::from(1),
         sources: vec![rows.iter().map(row).collect(), Arc::new([])],
-        tokenizer: Arc::new(Unused),
+        tokenizer: Arc::new(WithoutTokenizer),
         sequence_length: 256,
         log: Box::new(|_, _| {}),
     })

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use evaltasks_core::backend::Tokenizer;
-use evaltasks_core::host::Ragged;
+use evaltasks_core::backend::WithoutTokenizer;
 use evaltasks_core::random::Seed;
 use evaltasks_core::round_host::{RoundHost, RoundInputs};
 use evaltasks_core::source::Row;
@@ -19,33 +18,6 @@ use evaltasks_tasks::multiple_choice::MultipleChoice;
 use evaltasks_tasks::reference_loss::ReferenceLoss;
 use serde_json::{Value, json};
 
-/// These tasks leave tokens to the backend.
-struct NoTokenizer;
-
-impl Tokenizer for NoTokenizer {
-    fn digest(&self) -> &str {
-        "none"
-    }
-    fn vocabulary_size(&self) -> u32 {
-        0
-    }
-    fn encode(&self, _: &[String], _: bool) -> Result<Ragged, String> {
-        Err("not needed".to_owned())
-    }
-    fn decode(&self, _: &Ragged) -> Result<Vec<String>, String> {
-        Err("not needed".to_owned())
-    }
-    fn byte_count(&self, _: &[u32]) -> Result<u64, String> {
-        Err("not needed".to_owned())
-    }
-    fn beginning_of_sequence(&self) -> Option<u32> {
-        None
-    }
-    fn end_of_sequence(&self) -> Option<u32> {
-        None
-    }
-}
-
 /// A round over questions and examples.
 fn host(questions: &Value, examples: &Value) -> RoundHost {
     let rows = |rows: &Value| -> Arc<[Row]> {
@@ -56,7 +28,7 @@ fn host(questions: &Value, examples: &Value) -> RoundHost {
         task: "test".to_owned(),
         seed: Seed::from(1),
         sources: vec![rows(questions), rows(examples)],
-        tokenizer: Arc::new(NoTokenizer),
+        tokenizer: Arc::new(WithoutTokenizer),
         sequence_length: 8,
         log: Box::new(|_, _| {}),
     })
@@ -161,72 +133,24 @@ fn examples_are_drawn_as_by_the_harness() {
 }
 
 /// Prompts that `fewshot_context` and `construct_requests` of
-/// lm-evaluation-harness 0.4.13 make, worked out from `api/task.py` by hand.
+/// lm-evaluation-harness make, see `tests/parity/steps.py`.
 #[test]
 fn prompts_are_put_together_as_by_the_harness() {
-    let rows = json!([{"q": "Why?", "c": ["yes", "no"], "label": 1, "key": "B", "p": "So"}]);
-    let shots = json!([{"q": "Who?", "c": ["me", "you"], "label": 0, "key": "A", "p": "Well "}]);
-    let base = json!({"doc_to_text": "Q: {{q}}\nA:", "doc_to_choice": "c",
-        "doc_to_target": "label"});
-    let shot = json!({"num_fewshot": 1});
-    let chat = json!({"num_fewshot": 1, "apply_chat_template": true, "description": "D",
-        "system_instruction": "S"});
-    let two = |context: &str| vec![(context.to_owned(), vec![" yes".to_owned(), " no".to_owned()])];
-    let bare = |context: &str| vec![(context.to_owned(), vec!["yes".to_owned(), "no".to_owned()])];
-    type Asked = Vec<(String, Vec<String>)>;
-    let cases: Vec<(Value, Asked)> = vec![
-        (json!({}), two("Q: Why?\nA:")),
-        (shot.clone(), two("Q: Who?\nA: me\n\nQ: Why?\nA:")),
-        (
-            merged(&shot, json!({"description": "About {{q}} "})),
-            two("About Why? Q: Who?\nA: me\n\nQ: Why?\nA:"),
-        ),
-        (merged(&shot, json!({"gen_prefix": "p"})), two("Q: Who?\nA: Well me\n\nQ: Why?\nA: So")),
-        (
-            merged(&shot, json!({"gen_prefix": "{{p}}\n"})),
-            two("Q: Who?\nA: Well \nme\n\nQ: Why?\nA: So\n"),
-        ),
-        (
-            merged(
-                &shot,
-                json!({"fewshot_config": {"doc_to_text": "{{q}}", "target_delimiter": "-",
-            "fewshot_delimiter": "|", "doc_to_choice": ["a", "b"]}}),
-            ),
-            two("Who?-a|Q: Why?\nA:"),
-        ),
-        (
-            json!({"doc_to_text": "q", "doc_to_choice": "{{ c }}",
-            "doc_to_target": "{{['A', 'B'].index(key)}}"}),
-            two("Why?"),
-        ),
-        (chat.clone(), bare("<system>S\n\nD<user>Q: Who?\nA:<assistant>me<user>Q: Why?\nA:")),
-        (
-            merged(&chat, json!({"fewshot_as_multiturn": false})),
-            bare("<system>S\n\nD<user>Q: Who?\nA: me\n\nQ: Why?\nA:"),
-        ),
-        (
-            merged(&chat, json!({"gen_prefix": "p"})),
-            two("<system>S\n\nD<user>Q: Who?\nA:<assistant>Well me<user>Q: Why?\nA:\
-                 <assistant>So"),
-        ),
-        (
-            merged(&chat, json!({"gen_prefix": "p", "fewshot_as_multiturn": false})),
-            two("<system>S\n\nD<user>Q: Who?\nA: Well me\n\nQ: Why?\nA:<assistant>So"),
-        ),
-        // The choices are questions, as in Winogrande.
-        (
-            json!({"doc_to_text": "label", "doc_to_target": "{{q}}", "num_fewshot": 1}),
-            vec![
-                ("me Who?\n\nyes".to_owned(), vec![" Why?".to_owned()]),
-                ("me Who?\n\nno".to_owned(), vec![" Why?".to_owned()]),
-            ],
-        ),
-        (json!({"mutual_info": true}), [two("Q: Why?\nA:"), two("")].concat()),
-    ];
-    let host = host(&rows, &shots);
-    for (more, expected) in cases {
-        let config = merged(&base, more);
-        assert_eq!(asked(&asks(&MultipleChoice, &host, &config)[0]), expected, "{config}");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read(path.join("../tests/fixtures/steps.json")).unwrap();
+    let steps: Value = serde_json::from_slice(&text).unwrap();
+    let host = host(&steps["rows"], &steps["examples"]);
+    let prompts = steps["prompts"].as_array().unwrap();
+    assert!(prompts.len() > 10);
+    for case in prompts {
+        let expected: Vec<(String, Vec<String>)> =
+            serde_json::from_value(case["asked"].clone()).unwrap();
+        let config = &case["config"];
+        assert_eq!(asked(&asks(&MultipleChoice, &host, config)[0]), expected, "{config}");
+        // Without a question, each choice is asked about once more.
+        let config = merged(config, json!({"metrics": ["acc_mutual_info"]}));
+        let (context, choices) = &asked(&asks(&MultipleChoice, &host, &config)[0])[expected.len()];
+        assert_eq!((context.as_str(), choices.len()), ("", 2), "{config}");
     }
 }
 
@@ -285,7 +209,7 @@ fn choices_are_scored() {
     let row = |right: Value| json!({"q": "q", "c": ["ab", "éé", "abcd"], "right": right});
     let rows = json!([row(json!(0)), row(json!("éé")), row(json!([2, 0])), row(json!(7))]);
     let config = json!({"doc_to_text": "q", "doc_to_choice": "c", "doc_to_target": "right",
-        "metric": "acc_norm", "mutual_info": true});
+        "metric": "acc_norm", "metrics": ["acc_mutual_info"]});
     let answer = |logprobs: [f64; 3]| {
         spans(logprobs.iter().map(|&logprob| span(logprob, 1, 1, false)).collect())
     };

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::competition::GroupRules;
 use crate::model::Violation;
 use crate::source::DrawnPage;
 use crate::task::{Measure, Metric, Request, Response, RowLog};
@@ -103,6 +104,9 @@ pub struct TaskResult {
     /// Why the task does not count this round; its weight is then 0, and
     /// that of the others is scaled up.
     pub dropped: Option<String>,
+    /// The group that it is part of, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupRules>,
 }
 
 /// What a round drew from one dataset for one task.

@@ -79,7 +79,7 @@ fn a_task_file_is_read_as_it_is() {
     assert_eq!(
         config(&found),
         json!({"doc_to_text": "Q: {{q}}\nA:", "doc_to_choice": ["no", "yes"], "doc_to_target": 1,
-            "num_fewshot": 2, "metric": "acc_norm", "mutual_info": true,
+            "num_fewshot": 2, "metric": "acc_norm", "metrics": ["acc_mutual_info"],
             "fewshot_config": {"exclude_evaluated": false}})
     );
     assert_eq!(file(found.dataset.as_ref()).as_deref(), Some("/here/tasks/test.jsonl"));
@@ -168,7 +168,7 @@ doc_to_image: image
 unsafe_code: false
 use_prompt: null
 metric_list:
-  - metric: f1
+  - metric: likelihood
   - {metric: acc, aggregation: median}
 filter_list:
   - {name: x, filter: [{function: regex}]}
@@ -200,11 +200,7 @@ fn files_that_are_no_task_are_refused() {
             &[("/here/a.yaml", "include: /b.yaml")],
             "./a.yaml:1: `/b.yaml` is not in the folder",
         ),
-        (
-            bound,
-            &[("/here/a.yaml", "task: [x, y]\ngroup: g")],
-            "./a.yaml:1: a group of tasks is not one task",
-        ),
+        (bound, &[("/here/a.yaml", "task: 5")], "./a.yaml:1: `task` is a name, or the list"),
         (
             bound,
             &[("/here/a.yaml", "\noutput_type: multiple_choise")],
@@ -232,4 +228,85 @@ fn files_that_are_no_task_are_refused() {
         let problems = tasks(entry, files).unwrap_err();
         assert!(problems.contains(expected), "{entry} {files:?}: {problems}");
     }
+}
+
+/// A task of a group, which is a file of its own.
+const ONE: (&str, &str) =
+    ("/here/g/one.yaml", "include: _default.yaml\ntask: one\noutput_type: multiple_choice\n");
+const TWO: (&str, &str) =
+    ("/here/g/two.yaml", "include: _default.yaml\ntask: two\noutput_type: loglikelihood\n");
+const SHARED: (&str, &str) = (
+    "/here/g/_default.yaml",
+    "dataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\ntest_split: test\n\
+     doc_to_text: q\ndoc_to_choice: c\ndoc_to_target: a\n",
+);
+
+#[test]
+fn a_group_becomes_its_tasks() {
+    let group = "group: g\ntask:\n  - one\n  - {task: two, num_fewshot: 3}\naggregate_metric_list:\n  \
+        - metric: acc\n  - {metric: exact_match, aggregation: mean, filter_list: [x, y], \
+        weight_by_size: false}\nmetadata: {version: 2}\n";
+    let files = [("/here/g/g.yaml", group), ONE, TWO, SHARED];
+    let found = tasks("task: {harness: ./g/g.yaml}, config: {description: D}", &files).unwrap();
+    let shown: Vec<Value> = found
+        .iter()
+        .map(|task| json!([task.name, task.weight, file(task.dataset.as_ref()), config(task)]))
+        .collect();
+    let path = "/here/g/d.jsonl";
+    let common = json!({"doc_to_text": "q", "doc_to_choice": "c", "doc_to_target": "a",
+        "description": "D", "fewshot_config": {}});
+    let with = |more: Value| {
+        let mut both = common.as_object().unwrap().clone();
+        both.extend(more.as_object().unwrap().clone());
+        both
+    };
+    let shots = json!({"metric": "perplexity", "num_fewshot": 3,
+        "fewshot_config": {"exclude_evaluated": false}});
+    assert_eq!(shown[0], json!(["n.one", 0.5, path, with(json!({"metric": "acc"}))]));
+    assert_eq!(shown[1], json!(["n.two", 0.5, path, with(shots)]));
+    let metric = |metric: &str, filter: Option<&str>, weight_by_size| json!({"metric": metric, "filter": filter, "weight_by_size": weight_by_size});
+    let expected = json!({"name": "n", "weight": 1.0, "metrics": [metric("acc", None, true),
+        metric("exact_match", Some("x"), false), metric("exact_match", Some("y"), false)]});
+    for task in &found {
+        assert_eq!(serde_json::to_value(&task.group).unwrap(), expected);
+        assert!(task.group.as_ref().unwrap().is_by_size());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_group_is_told() {
+    let entry = "task: {harness: ./g/g.yaml}";
+    let cases: &[(&str, &str, &str)] = &[
+        ("task: []", entry, "the group has no tasks"),
+        ("task: [three]", entry, "cannot open /here/g/three.yaml"),
+        ("task: [../one]", entry, "./g/g.yaml:1: the task `../one` is no name, or listed twice"),
+        ("task: [one, one]", entry, "./g/g.yaml:1: the task `one` is no name, or listed twice"),
+        ("task: [one, {x: 1}]", entry, "./g/g.yaml:1: a task of a group is a name, or a mapping"),
+        ("task: [g]", entry, "./g/g.yaml:1: the group `g` is in another group"),
+        ("task: [one]\nnum_fewshot: 1", entry, "./g/g.yaml:2: the key `num_fewshot` of a group"),
+        (
+            "task: [one]\naggregate_metric_list: [{metric: acc, aggregation: median}]",
+            entry,
+            "./g/g.yaml:2: `aggregation: \"median\"` of an aggregated metric is not supported",
+        ),
+        (
+            "task: [one]\naggregate_metric_list: [{weight_by_size: true}]",
+            entry,
+            "./g/g.yaml:2: an aggregated metric has no `metric`",
+        ),
+        (
+            "task: [one]",
+            "task: {harness: ./g/g.yaml}, dataset: {path: ./d}",
+            "`dataset` is given, but the tasks of a group have their own",
+        ),
+        ("task: [{task: one, process_docs: x}]", entry, "./g/g.yaml:1: the key `process_docs`"),
+    ];
+    for (group, entry, expected) in cases {
+        let files = [("/here/g/g.yaml", *group), ONE, TWO, SHARED];
+        let problems = tasks(entry, &files).unwrap_err();
+        assert!(problems.contains(expected), "{group}: {problems}");
+    }
+    let renamed = [("/here/g/g.yaml", "task: [one]"), ("/here/g/one.yaml", "task: other"), SHARED];
+    let problems = tasks(entry, &renamed).unwrap_err();
+    assert!(problems.contains("holds the task \"other\", not `one`"), "{problems}");
 }

@@ -7,10 +7,12 @@
 mod image;
 pub mod limits;
 mod resample;
+mod sample_rate;
 mod sound;
 
 pub use image::{Image, decode_image};
 pub use resample::{Filter, resize};
+pub use sample_rate::with_sampling_rate;
 pub use sound::{Sound, decode_sound};
 
 /// What is said of bytes that no decoder is for.

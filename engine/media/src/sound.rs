@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use hound::{SampleFormat, WavReader};
 
 use crate::MediaError;
-use crate::limits::{MAX_ENCODED_BYTES, MAX_SOUND_SECONDS};
+use crate::limits::{
+    MAX_ENCODED_BYTES, MAX_SAMPLING_RATE, MAX_SOUND_CHANNELS, MAX_SOUND_SECONDS, MIN_SAMPLING_RATE,
+};
 
 /// One channel of samples.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,10 +19,10 @@ pub struct Sound {
     pub samples: Vec<f32>,
 }
 
-/// Decodes a WAV file.
+/// Decodes a WAV file. Of several channels it gives their mean.
 ///
 /// # Errors
-/// Other formats, more than one channel, truncated files, numbers that are not
+/// Other formats, truncated files, numbers that are not
 /// finite, and everything over the [`limits`](crate::limits).
 pub fn decode_sound(bytes: &[u8]) -> Result<Sound, MediaError> {
     if bytes.len() > MAX_ENCODED_BYTES {
@@ -36,8 +38,15 @@ fn decode(bytes: &[u8]) -> Result<Sound, MediaError> {
     let refused = |error: hound::Error| MediaError::new(format!("cannot be decoded: {error}"));
     let reader = WavReader::new(Cursor::new(bytes)).map_err(refused)?;
     let spec = reader.spec();
-    if spec.channels != 1 {
-        return Err(MediaError::new(format!("has {} channels, not one", spec.channels)));
+    if !(1..=MAX_SOUND_CHANNELS).contains(&spec.channels) {
+        let found = spec.channels;
+        return Err(MediaError::new(format!("has {found} channels, over {MAX_SOUND_CHANNELS}")));
+    }
+    if !(MIN_SAMPLING_RATE..=MAX_SAMPLING_RATE).contains(&spec.sample_rate) {
+        return Err(MediaError::new(format!(
+            "has {} samples per second, not {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE}",
+            spec.sample_rate
+        )));
     }
     let seconds = f64::from(reader.duration()) / f64::from(spec.sample_rate.max(1));
     if seconds > f64::from(MAX_SOUND_SECONDS) || reader.len() == 0 {
@@ -60,5 +69,16 @@ fn decode(bytes: &[u8]) -> Result<Sound, MediaError> {
     if !samples.iter().all(|sample| sample.is_finite()) {
         return Err(MediaError::new("has a sample that is not a finite number"));
     }
-    Ok(Sound { sampling_rate: spec.sample_rate, samples })
+    Ok(Sound { sampling_rate: spec.sample_rate, samples: mixed(samples, spec.channels) })
+}
+
+/// The mean of each moment's samples, as `librosa.to_mono` has it.
+fn mixed(samples: Vec<f32>, channels: u16) -> Vec<f32> {
+    if channels == 1 {
+        return samples;
+    }
+    let mean = |moment: &[f32]| {
+        (moment.iter().map(|&one| f64::from(one)).sum::<f64>() / f64::from(channels)) as f32
+    };
+    samples.chunks_exact(usize::from(channels)).map(mean).collect()
 }

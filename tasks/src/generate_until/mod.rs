@@ -20,7 +20,7 @@ use crate::aggregate;
 use crate::filters::{Filter, NoOptions, Pipeline, PipelineOptions};
 use crate::generation::{self, GenerationOptions};
 use crate::metrics::{MetricOptions, PreparedMetric};
-use crate::prompt::{self, Context, Example, Prompts, TaskTemplate};
+use crate::prompt::{self, Context, Example, TaskTemplate};
 use crate::template::Value;
 
 /// Name in competition files.
@@ -82,19 +82,16 @@ struct Scoring {
 
 impl Task for GenerateUntil {
     fn describe(&self) -> Info {
-        Info {
-            id: ID.to_owned(),
-            version: "1.0.0".to_owned(),
-            summary: "generated texts against references".to_owned(),
-            config_schema: prompt::schema::<Config>(&["doc_to_text", "doc_to_target"]),
-            operations: vec!["generate_until".to_owned()],
-            max_rounds: 1,
-        }
+        prompt::info::<Config>(
+            (ID, "generated texts against references"),
+            &["doc_to_text", "doc_to_target"],
+            "generate_until",
+        )
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
         let (template, config) = parse(config)?;
-        Prompts::new(&template)?;
+        let plan = prompt::plan(&template)?;
         Scoring::new(&config)?;
         let primary = config.primary();
         let names = config.names();
@@ -104,7 +101,7 @@ impl Task for GenerateUntil {
                 "there is no metric `{primary}`, only `{known}`"
             )));
         }
-        Ok(prompt::plan())
+        Ok(plan)
     }
 
     fn build(

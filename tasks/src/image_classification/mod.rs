@@ -16,13 +16,14 @@
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Answer, Ask, Classify, Info, Measure, Metric, NativeTask, Operation, Plan, Request, Response,
-    Source, Step, Task, TaskError,
+    Answer, Classify, Info, Measure, Metric, NativeTask, Operation, Plan, Response, Step, Task,
+    TaskError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::parse;
+use crate::rows::{ask_about, media_plan, media_steps};
 use rows::Classes;
 
 mod metrics;
@@ -155,13 +156,7 @@ impl Question {
 
     fn plan(&self) -> Plan {
         let Config { image_field, label_field, .. } = &self.config;
-        let source = Source {
-            dataset: String::new(),
-            revision: None,
-            split: "test".to_owned(),
-            columns: vec![image_field.clone(), label_field.clone()],
-        };
-        Plan { sources: vec![source], rows: None }
+        media_plan([image_field.clone(), label_field.clone()])
     }
 
     fn build(&self, host: &dyn Host, start: u32, count: u32) -> Result<Vec<Step>, TaskError> {
@@ -172,20 +167,13 @@ impl Question {
                 classes.candidates().iter().map(|name| prompt.replace(LABEL, name)).collect()
             }
         };
-        let rows = host.rows(0, start, count).map_err(TaskError::Data)?;
-        let step = |(index, row): (u32, String)| -> Result<Step, TaskError> {
-            let (image, label) = rows::read(&row, index, &self.config, &classes)?;
-            Ok(match image {
-                Err(reason) => Step::Skip(reason),
-                Ok(input) => {
-                    let (labels, top_k) = (labels.clone(), u32::MAX);
-                    let operation = Operation::Classify(Classify { input, labels, top_k });
-                    let requests = vec![Request { key: 0, operation }];
-                    Step::Ask(Ask { state: label.to_le_bytes().to_vec(), requests })
-                }
-            })
-        };
-        (start..).zip(rows).map(step).collect()
+        media_steps(host, (start, count), |index, row| {
+            let (image, label) = rows::read(row, index, &self.config, &classes)?;
+            Ok(ask_about(image, label.to_le_bytes().to_vec(), |input| {
+                let (labels, top_k) = (labels.clone(), u32::MAX);
+                Operation::Classify(Classify { input, labels, top_k })
+            }))
+        })
     }
 }
 

@@ -96,17 +96,16 @@ type Labelled = (Result<Blob, String>, u32);
 
 /// A row's image and label.
 pub(super) fn read(
-    row: &str,
+    row: &Map<String, Value>,
     index: u32,
     config: &Config,
     classes: &Classes,
 ) -> Result<Labelled, TaskError> {
-    let row = object(row, index)?;
-    let label = label_of(&row, index, config)?;
+    let label = label_of(row, index, config)?;
     let class = classes.index(label).ok_or_else(|| {
         bad(index, format!("has the label {label}, which is none of the classes"))
     })?;
-    Ok((media(&row, index, &config.image_field, "image")?, class))
+    Ok((media(row, index, &config.image_field, "image")?, class))
 }
 
 fn label_of<'a>(

@@ -8,14 +8,14 @@
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Answer, Ask, Info, Loglikelihood, Measure, Metric, NativeTask, Operation, Part, Plan, Prompt,
-    Request, Response, Source, Step, Task, TaskError,
+    Answer, Info, Loglikelihood, Measure, Metric, NativeTask, Operation, Part, Plan, Prompt,
+    Response, Step, Task, TaskError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::parse;
-use crate::rows::{media, object, text};
+use crate::rows::{ask_about, media, media_plan, media_steps, text};
 use crate::text_loss::{PrimaryMetric, aggregate, measure_span};
 
 /// Name in competition files.
@@ -65,13 +65,7 @@ impl Task for ImageTextLoss {
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
         let Config { image_field, text_field, .. } = parse(config)?;
-        let source = Source {
-            dataset: String::new(),
-            revision: None,
-            split: "test".to_owned(),
-            columns: vec![image_field, text_field],
-        };
-        Ok(Plan { sources: vec![source], rows: None })
+        Ok(media_plan([image_field, text_field]))
     }
 
     fn build(
@@ -82,24 +76,17 @@ impl Task for ImageTextLoss {
         count: u32,
     ) -> Result<Vec<Step>, TaskError> {
         let config: Config = parse(config)?;
-        let rows = host.rows(0, start, count).map_err(TaskError::Data)?;
-        let step = |(index, row): (u32, String)| -> Result<Step, TaskError> {
-            let row = object(&row, index)?;
-            let caption = text(&row, index, &config.text_field)?.to_owned();
-            Ok(match media(&row, index, &config.image_field, "image")? {
-                Err(reason) => Step::Skip(reason),
-                Ok(image) => {
-                    let operation = Operation::Loglikelihood(Loglikelihood {
-                        context: Prompt::Raw(vec![Part::Blob(image)]),
-                        continuations: vec![Part::Text(caption)],
-                        per_token: false,
-                    });
-                    let requests = vec![Request { key: 0, operation }];
-                    Step::Ask(Ask { state: Vec::new(), requests })
-                }
-            })
-        };
-        (start..).zip(rows).map(step).collect()
+        media_steps(host, (start, count), |index, row| {
+            let caption = text(row, index, &config.text_field)?.to_owned();
+            let image = media(row, index, &config.image_field, "image")?;
+            Ok(ask_about(image, Vec::new(), |image| {
+                Operation::Loglikelihood(Loglikelihood {
+                    context: Prompt::Raw(vec![Part::Blob(image)]),
+                    continuations: vec![Part::Text(caption)],
+                    per_token: false,
+                })
+            }))
+        })
     }
 
     fn score(

@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 
 use crate::aggregate;
 use crate::generation::{self, GenerationOptions, Until};
-use crate::prompt::{self, Context, Example, Prompts};
+use crate::prompt::{self, Context, Example};
 
 pub use rule::{Count, IDS, Rule};
 
@@ -121,22 +121,19 @@ struct State {
 
 impl Task for InstructionRules {
     fn describe(&self) -> Info {
-        Info {
-            id: ID.to_owned(),
-            version: "1.0.0".to_owned(),
-            summary: "verifiable instructions that an answer follows".to_owned(),
-            config_schema: prompt::schema::<Config>(&["doc_to_text"]),
-            operations: vec!["generate_until".to_owned()],
-            max_rounds: 1,
-        }
+        prompt::info::<Config>(
+            (ID, "verifiable instructions that an answer follows"),
+            &["doc_to_text"],
+            "generate_until",
+        )
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
         let (template, config) = prompt::parse::<Config>(config)?;
-        Prompts::new(&template)?;
+        let plan = prompt::plan(&template)?;
         config.generation_kwargs.check()?;
         rules(&config.instructions).map_err(TaskError::Config)?;
-        Ok(prompt::plan())
+        Ok(plan)
     }
 
     fn build(

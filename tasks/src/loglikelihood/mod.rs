@@ -22,7 +22,7 @@ use crate::aggregate::{
     BOOTSTRAP_ITERATIONS, bootstrap_stderr, mean, mean_metric, metric, values, with_primary,
 };
 use crate::answers;
-use crate::prompt::{self, Prompts, ask_one};
+use crate::prompt::{self, ask_one};
 
 /// Name in competition files.
 pub const ID: &str = "loglikelihood";
@@ -73,20 +73,15 @@ const MAX_BOOTSTRAP_ITERATIONS: u32 = 1_000_000;
 
 impl Task for LastWord {
     fn describe(&self) -> Info {
-        Info {
-            id: ID.to_owned(),
-            version: "1.0.0".to_owned(),
-            summary: "whether and how much a model expects one continuation".to_owned(),
-            config_schema: prompt::schema::<Config>(&["doc_to_text", "doc_to_target"]),
-            operations: vec!["loglikelihood".to_owned()],
-            max_rounds: 1,
-        }
+        prompt::info::<Config>(
+            (ID, "whether and how much a model expects one continuation"),
+            &["doc_to_text", "doc_to_target"],
+            "loglikelihood",
+        )
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
-        let (template, _) = prompt::parse::<Config>(config)?;
-        Prompts::new(&template)?;
-        Ok(prompt::plan())
+        prompt::plan(&prompt::parse::<Config>(config)?.0)
     }
 
     fn build(

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{metric, values, with_primary};
 use crate::answers;
-use crate::prompt::{self, Prompts};
+use crate::prompt;
 
 /// Name in competition files.
 pub const ID: &str = "loglikelihood_rolling";
@@ -74,20 +74,15 @@ struct State {
 
 impl Task for Rolling {
     fn describe(&self) -> Info {
-        Info {
-            id: ID.to_owned(),
-            version: "1.0.0".to_owned(),
-            summary: "cross-entropy on whole documents per word and byte".to_owned(),
-            config_schema: prompt::schema::<Config>(&["doc_to_target"]),
-            operations: vec!["loglikelihood_rolling".to_owned()],
-            max_rounds: 1,
-        }
+        prompt::info::<Config>(
+            (ID, "cross-entropy on whole documents per word and byte"),
+            &["doc_to_target"],
+            "loglikelihood_rolling",
+        )
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
-        let (template, _) = prompt::parse::<Config>(config)?;
-        Prompts::new(&template)?;
-        Ok(prompt::plan())
+        prompt::plan(&prompt::parse::<Config>(config)?.0)
     }
 
     fn build(

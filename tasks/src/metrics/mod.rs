@@ -89,7 +89,8 @@ impl MetricOptions {
     ///
     /// Standard errors: of means, `sd / sqrt(n)`; of BLEU and chrF, the
     /// standard deviation over 100 bootstrap samples, as lm-evaluation-harness
-    /// draws them; of error rates none.
+    /// draws them; of error rates that of a ratio of means,
+    /// [`aggregate::ratio_stderr`].
     ///
     /// # Errors
     ///
@@ -118,13 +119,13 @@ impl MetricOptions {
                 corpus_metric(&own, &rows, score)
             }
             MetricOptions::WordErrorRate(_) | MetricOptions::CharacterErrorRate(_) => {
-                let sum = |part: &str| -> f64 {
-                    let part = name(&format!("{}_{part}", self.name()));
-                    aggregate::values(samples, &part).iter().sum()
+                let of = |part: &str| {
+                    aggregate::values(samples, &name(&format!("{}_{part}", self.name())))
                 };
-                let rows = aggregate::values(samples, &own).len();
-                let rate = sum("edits") / sum("length").max(1.0);
-                aggregate::metric(&own, rate, None, false, rows)
+                let (edits, lengths) = (of("edits"), of("length"));
+                let rate = edits.iter().sum::<f64>() / lengths.iter().sum::<f64>().max(1.0);
+                let stderr = aggregate::ratio_stderr(&edits, &lengths);
+                aggregate::metric(&own, rate, stderr, false, edits.len())
             }
             _ => aggregate::mean_metric(samples, &own, self.higher_is_better()),
         }
@@ -161,7 +162,8 @@ impl PreparedMetric {
     ///   `bleu_length`, `bleu_reference_length`, see [`BleuCounts`];
     /// - `chrf`: `chrf_prediction_1` to `_6`, `chrf_reference_1` to `_6`,
     ///   `chrf_common_1` to `_6`, see [`ChrfCounts`];
-    /// - error rates: the rate, and its `_edits` and `_length`;
+    /// - error rates: the rate, which weighs as much as the reference is long,
+    ///   and its `_edits` and `_length`;
     /// - others: one number by the metric's name.
     pub fn measure(
         &self,
@@ -170,14 +172,13 @@ impl PreparedMetric {
         name: impl Fn(&str) -> String,
     ) -> Vec<Measure> {
         let numbers = self.numbers(prediction, references);
-        let measure =
-            |(part, value): (String, f64)| Measure { name: name(&part), value, weight: 1.0 };
+        let measure = |Number { part, value, weight }| Measure { name: name(&part), value, weight };
         numbers.into_iter().map(measure).collect()
     }
 
-    fn numbers(&self, prediction: &str, references: &[String]) -> Vec<(String, f64)> {
+    fn numbers(&self, prediction: &str, references: &[String]) -> Vec<Number> {
         let own = self.options.name();
-        let one = |value: f64| vec![(own.to_owned(), value)];
+        let one = |value: f64| vec![Number::new(own, value)];
         let any = |holds: &dyn Fn(&str) -> bool| {
             one(f64::from(u8::from(references.iter().any(|reference| holds(reference)))))
         };
@@ -208,9 +209,9 @@ impl PreparedMetric {
                 let counts = BleuCounts::of(prediction, references);
                 let mut numbers = numbered("bleu_correct", &counts.correct);
                 numbers.extend(numbered("bleu_total", &counts.total));
-                numbers.push(("bleu_length".to_owned(), counts.tokens as f64));
+                numbers.push(Number::new("bleu_length", counts.tokens as f64));
                 let reference = counts.reference_tokens as f64;
-                numbers.push(("bleu_reference_length".to_owned(), reference));
+                numbers.push(Number::new("bleu_reference_length", reference));
                 numbers
             }
             MetricOptions::Chrf(_) => {
@@ -230,26 +231,36 @@ impl PreparedMetric {
     }
 }
 
+/// One number of a row, by its part of a name.
+struct Number {
+    part: String,
+    value: f64,
+    weight: f64,
+}
+
+impl Number {
+    fn new(part: &str, value: f64) -> Number {
+        Number { part: part.to_owned(), value, weight: 1.0 }
+    }
+}
+
 /// Those of the reference with the lowest rate.
-fn errors(
-    name: &str,
-    references: &[String],
-    errors: impl Fn(&str) -> Errors,
-) -> Vec<(String, f64)> {
+fn errors(name: &str, references: &[String], errors: impl Fn(&str) -> Errors) -> Vec<Number> {
     let found = references.iter().map(|reference| errors(reference));
     let best = found.min_by(|a, b| a.rate().total_cmp(&b.rate()));
     let best = best.unwrap_or(Errors { edits: 0, reference: 0 });
+    let length = best.reference as f64;
     vec![
-        (name.to_owned(), best.rate()),
-        (format!("{name}_edits"), best.edits as f64),
-        (format!("{name}_length"), best.reference as f64),
+        Number { part: name.to_owned(), value: best.rate(), weight: length },
+        Number::new(&format!("{name}_edits"), best.edits as f64),
+        Number::new(&format!("{name}_length"), length),
     ]
 }
 
-fn numbered(name: &str, counts: &[u64]) -> Vec<(String, f64)> {
-    let numbered =
-        (1..).zip(counts).map(|(order, &count)| (format!("{name}_{order}"), count as f64));
-    numbered.collect()
+fn numbered(name: &str, counts: &[u64]) -> Vec<Number> {
+    let number =
+        |(order, &count): (u32, &u64)| Number::new(&format!("{name}_{order}"), count as f64);
+    (1..).zip(counts).map(number).collect()
 }
 
 fn bleu_counts(row: &[Measure], name: &impl Fn(&str) -> String) -> Option<BleuCounts> {

@@ -142,7 +142,16 @@ fn errors_are_added_up_over_rows() {
         })
         .into();
     let metric = options.aggregate(&samples, str::to_owned).unwrap();
-    assert_eq!((metric.value, metric.stderr, metric.samples), (0.5, None, 3));
+    // By Python: rest = [0 - 0.5 * 4, 1 - 0.5 * 1, 3 - 0.5 * 3], and
+    // sqrt(3 / 2 * sum(r * r for r in rest)) / 8
+    let stderr = (1.5_f64 * 6.5).sqrt() / 8.0;
+    assert_eq!((metric.value, metric.stderr, metric.samples), (0.5, Some(stderr), 3));
+    // The same as the mean of the rows' rates by their weights.
+    let rates = samples.iter().map(|row| &row[0]);
+    let sums = rates.fold((0.0, 0.0), |(sum, weights), one| {
+        (sum + one.value * one.weight, weights + one.weight)
+    });
+    assert_eq!(sums, (4.0, 8.0));
 }
 
 /// A long answer costs a bounded amount of work.

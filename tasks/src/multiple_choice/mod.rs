@@ -8,10 +8,13 @@
 //!   delimiter;
 //! - `acc_bytes` divides them by its UTF-8 bytes;
 //! - `acc_mutual_info` subtracts the log-probability of the choice after an
-//!   empty context.
+//!   empty context;
+//! - `f1`, `mcc` and `brier_score` take the choices for classes.
 //!
 //! Source: lm-evaluation-harness 0.4.13, `construct_requests` and
 //! `process_results` in `api/task.py`.
+
+mod classes;
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
@@ -41,17 +44,18 @@ pub struct MultipleChoice;
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "multiple_choice")]
 pub struct Config {
-    /// The metric that becomes the loss, as `1 - metric`.
-    pub metric: PrimaryMetric,
-    /// Whether `acc_mutual_info` is computed, which asks about every choice
-    /// once more.
-    pub mutual_info: bool,
+    /// The metric that becomes the loss, as `1 - metric`; `brier_score` as it
+    /// is.
+    pub metric: MetricName,
+    /// Further metrics, beside `acc`, `acc_norm` and `acc_bytes`.
+    /// `acc_mutual_info` asks about every choice once more.
+    pub metrics: Vec<MetricName>,
 }
 
 /// A metric that can become the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PrimaryMetric {
+pub enum MetricName {
     /// Share of rows whose most probable choice is right.
     #[default]
     Acc,
@@ -61,16 +65,40 @@ pub enum PrimaryMetric {
     AccBytes,
     /// The same relative to the choice without a question.
     AccMutualInfo,
+    /// F1 of the second of two choices.
+    F1,
+    /// Matthews' correlation of the right choice and the model's.
+    Mcc,
+    /// Mean squared error of the choices' probabilities.
+    BrierScore,
 }
 
-impl PrimaryMetric {
+impl MetricName {
+    /// All of them, in the order in which they are computed.
+    const ALL: [MetricName; 7] = [
+        MetricName::Acc,
+        MetricName::AccNorm,
+        MetricName::AccBytes,
+        MetricName::AccMutualInfo,
+        MetricName::F1,
+        MetricName::Mcc,
+        MetricName::BrierScore,
+    ];
+
     fn name(self) -> &'static str {
         match self {
-            PrimaryMetric::Acc => ACC,
-            PrimaryMetric::AccNorm => ACC_NORM,
-            PrimaryMetric::AccBytes => ACC_BYTES,
-            PrimaryMetric::AccMutualInfo => ACC_MUTUAL_INFO,
+            MetricName::Acc => ACC,
+            MetricName::AccNorm => ACC_NORM,
+            MetricName::AccBytes => ACC_BYTES,
+            MetricName::AccMutualInfo => ACC_MUTUAL_INFO,
+            MetricName::F1 => "f1",
+            MetricName::Mcc => "mcc",
+            MetricName::BrierScore => "brier_score",
         }
+    }
+
+    fn is_always_computed(self) -> bool {
+        matches!(self, MetricName::Acc | MetricName::AccNorm | MetricName::AccBytes)
     }
 }
 
@@ -91,24 +119,22 @@ struct State {
     bytes: Vec<u32>,
     /// Spans of each request.
     spans: Vec<usize>,
+    /// The right choice, where choices are classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gold: Option<i64>,
 }
 
 impl Task for MultipleChoice {
     fn describe(&self) -> Info {
-        Info {
-            id: ID.to_owned(),
-            version: "1.0.0".to_owned(),
-            summary: "accuracy of the most probable of some answers".to_owned(),
-            config_schema: prompt::schema::<Config>(&REQUIRED),
-            operations: vec!["loglikelihood".to_owned()],
-            max_rounds: 1,
-        }
+        prompt::info::<Config>(
+            (ID, "accuracy of the most probable of some answers"),
+            &REQUIRED,
+            "loglikelihood",
+        )
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
-        let (template, _) = parse(config)?;
-        Prompts::new(&template)?;
-        Ok(prompt::plan())
+        prompt::plan(&parse(config)?.0)
     }
 
     fn build(
@@ -119,9 +145,9 @@ impl Task for MultipleChoice {
         count: u32,
     ) -> Result<Vec<Step>, TaskError> {
         let (template, config) = parse(config)?;
-        let mutual_info = config.asks_mutual_info();
+        let metrics = config.computed();
         prompt::steps(host, &template, (start, count), |prompts, example| {
-            ask(prompts, example, mutual_info)
+            ask(prompts, example, &metrics)
         })
     }
 
@@ -132,20 +158,24 @@ impl Task for MultipleChoice {
         state: &[u8],
         responses: &[Response],
     ) -> Result<Step, TaskError> {
-        parse(config)?;
+        let (_, config) = parse(config)?;
         let state: State = serde_json::from_slice(state)
             .map_err(|_| TaskError::Internal("a row's state is unknown".to_owned()))?;
         let spans = answers::spans(responses, &state.spans)?;
         let logprobs: Vec<f64> = spans.iter().flatten().map(|span| span.logprob).collect();
-        Ok(Step::Done(measures(&state, &logprobs)))
+        Ok(Step::Done(measures(&state, &logprobs, &config.computed())))
     }
 
     fn aggregate(&self, config: &str, samples: &[Vec<Measure>]) -> Result<Vec<Metric>, TaskError> {
         let (_, config) = parse(config)?;
-        let mut names = vec![ACC, ACC_NORM, ACC_BYTES];
-        names.extend(config.asks_mutual_info().then_some(ACC_MUTUAL_INFO));
-        let metrics = names.iter().map(|name| mean_metric(samples, name, true));
-        with_primary(metrics.collect::<Result<_, _>>()?, config.metric.name())
+        let metric = |&name: &MetricName| match name {
+            MetricName::F1 | MetricName::Mcc | MetricName::BrierScore => {
+                classes::aggregate(name, samples)
+            }
+            _ => mean_metric(samples, name.name(), true),
+        };
+        let metrics = config.computed().iter().map(metric).collect::<Result<_, _>>()?;
+        with_primary(metrics, config.metric.name())
     }
 
     fn log_rows(&self, config: &str, rows: &[LoggedRow]) -> Vec<RowLog> {
@@ -155,8 +185,12 @@ impl Task for MultipleChoice {
 }
 
 impl Config {
-    fn asks_mutual_info(&self) -> bool {
-        self.mutual_info || self.metric == PrimaryMetric::AccMutualInfo
+    /// The metrics that are computed.
+    fn computed(&self) -> Vec<MetricName> {
+        let is_asked = |name: &MetricName| {
+            name.is_always_computed() || *name == self.metric || self.metrics.contains(name)
+        };
+        MetricName::ALL.into_iter().filter(is_asked).collect()
     }
 }
 
@@ -168,7 +202,7 @@ fn parse(config: &str) -> Result<(TaskTemplate, Config), TaskError> {
     Ok((template, config))
 }
 
-fn ask(prompts: &Prompts, example: &Example, mutual_info: bool) -> Result<Ask, String> {
+fn ask(prompts: &Prompts, example: &Example, metrics: &[MetricName]) -> Result<Ask, String> {
     let Example { choices, target, context, .. } = example;
     if choices.is_empty() {
         return Err("has no choices".to_owned());
@@ -191,11 +225,12 @@ fn ask(prompts: &Prompts, example: &Example, mutual_info: bool) -> Result<Ask, S
             (prompts.iter().map(ask).collect(), vec![*right])
         }
     };
-    if mutual_info {
+    if metrics.contains(&MetricName::AccMutualInfo) {
         asked.push((Prompt::Raw(vec![Part::Text(String::new())]), after_choices()?));
     }
     let length = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let state = State {
+        gold: classes::gold(&right, choices.len(), metrics)?,
         right,
         characters: choices.iter().map(|choice| length(choice.chars().count())).collect(),
         bytes: choices.iter().map(|choice| length(choice.len())).collect(),
@@ -222,7 +257,7 @@ fn right_choices(target: &Value, choices: &[String]) -> Vec<i64> {
     named.or_else(|| integer(target)).into_iter().collect()
 }
 
-fn measures(state: &State, logprobs: &[f64]) -> Vec<Measure> {
+fn measures(state: &State, logprobs: &[f64], metrics: &[MetricName]) -> Vec<Measure> {
     let count = state.characters.len();
     let (asked, alone) = logprobs.split_at(count.min(logprobs.len()));
     let over = |lengths: &[u32]| -> Vec<f64> {
@@ -237,12 +272,18 @@ fn measures(state: &State, logprobs: &[f64]) -> Vec<Measure> {
         let gained = asked.iter().zip(alone).map(|(asked, alone)| asked - alone);
         scores.push((ACC_MUTUAL_INFO, gained.collect()));
     }
-    let measure = |(name, scores): (&str, Vec<f64>)| {
+    let is_right = |(name, scores): (&'static str, Vec<f64>)| {
         let chosen = first_of_largest(&scores);
         let right = chosen.is_some_and(|chosen| state.right.contains(&chosen));
-        Measure { name: name.to_owned(), value: f64::from(u8::from(right)), weight: 1.0 }
+        (name, f64::from(u8::from(right)))
     };
-    scores.into_iter().map(measure).collect()
+    let mut values: Vec<(&str, f64)> = scores.into_iter().map(is_right).collect();
+    if let (Some(gold), Some(prediction)) = (state.gold, first_of_largest(asked)) {
+        values.extend(classes::measures(gold, prediction, asked, metrics));
+    }
+    let measure =
+        |(name, value): (&str, f64)| Measure { name: name.to_owned(), value, weight: 1.0 };
+    values.into_iter().map(measure).collect()
 }
 
 /// NumPy's `argmax`: what is no number counts as the largest.
@@ -287,10 +328,11 @@ mod tests {
             characters: vec![2, 2, 4],
             bytes: vec![2, 4, 4],
             spans: vec![3, 3],
+            gold: None,
         };
         let logprobs = [-3.0, -3.5, -4.0, -9.0, -1.0, -9.5];
         let names = |right: &[i64], logprobs: &[f64]| -> Vec<String> {
-            let measures = measures(&state(right), logprobs);
+            let measures = measures(&state(right), logprobs, &[]);
             measures.into_iter().filter(|one| one.value == 1.0).map(|one| one.name).collect()
         };
         assert_eq!(names(&[0], &logprobs), ["acc", "acc_mutual_info"]);
@@ -299,6 +341,6 @@ mod tests {
         assert_eq!(names(&[2, 0], &logprobs), ["acc", "acc_norm", "acc_mutual_info"]);
         assert!(names(&[3], &logprobs).is_empty());
         assert!(names(&[-1], &logprobs).is_empty());
-        assert_eq!(measures(&state(&[0]), &logprobs[..3]).len(), 3);
+        assert_eq!(measures(&state(&[0]), &logprobs[..3], &[]).len(), 3);
     }
 }

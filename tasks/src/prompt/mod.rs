@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use evaltasks_core::host::Host;
 use evaltasks_core::task::{
-    Ask, LoggedRow, Loglikelihood, Operation, Part, Plan, Prompt, Request, RowLog, Source, Step,
-    TaskError,
+    Ask, Info, LoggedRow, Loglikelihood, Operation, Part, Plan, Prompt, Request, RowLog, Source,
+    Step, TaskError,
 };
 use evaltasks_core::template::python::{integer, is_space, text};
+use schemars::JsonSchema;
 
 use crate::template::{Doc, Value, columns};
 use compiled::Compiled;
@@ -68,15 +69,37 @@ const QUESTIONS: u32 = 0;
 /// binds none.
 const EXAMPLES: u32 = 1;
 
-/// The plan of a task whose rows become prompts.
-pub fn plan() -> Plan {
+/// What a task says of itself whose rows become prompts, and which asks for one
+/// operation: `T` holds its own settings, and `required` names keys that must be
+/// set.
+pub fn info<T: JsonSchema>(
+    (id, summary): (&str, &str),
+    required: &[&str],
+    operation: &str,
+) -> Info {
+    Info {
+        id: id.to_owned(),
+        version: "1.0.0".to_owned(),
+        summary: summary.to_owned(),
+        config_schema: schema::<T>(required),
+        operations: vec![operation.to_owned()],
+        max_rounds: 1,
+    }
+}
+
+/// The plan of a task whose rows become prompts by these templates.
+///
+/// # Errors
+/// What is wrong with one of them.
+pub fn plan(template: &TaskTemplate) -> Result<Plan, TaskError> {
+    Prompts::new(template)?;
     let source = |split: &str| Source {
         dataset: String::new(),
         revision: None,
         split: split.to_owned(),
         columns: Vec::new(),
     };
-    Plan { sources: vec![source("test"), source(Source::FEWSHOT)], rows: None }
+    Ok(Plan { sources: vec![source("test"), source(Source::FEWSHOT)], rows: None })
 }
 
 /// The first step of rows `start .. start + count`: what `ask` makes of each

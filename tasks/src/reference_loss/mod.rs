@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{metric, ratio, ratio_stderr, values, with_primary};
 use crate::answers;
-use crate::prompt::{self, Prompts, ask_one};
+use crate::prompt::{self, ask_one};
 
 /// Name in competition files.
 pub const ID: &str = "reference_loss";
@@ -61,20 +61,15 @@ const BYTES: &str = "bytes";
 
 impl Task for ReferenceLoss {
     fn describe(&self) -> Info {
-        Info {
-            id: ID.to_owned(),
-            version: "1.0.0".to_owned(),
-            summary: "cross-entropy of a reference given a context".to_owned(),
-            config_schema: prompt::schema::<Config>(&["doc_to_text", "doc_to_target"]),
-            operations: vec!["loglikelihood".to_owned()],
-            max_rounds: 1,
-        }
+        prompt::info::<Config>(
+            (ID, "cross-entropy of a reference given a context"),
+            &["doc_to_text", "doc_to_target"],
+            "loglikelihood",
+        )
     }
 
     fn prepare(&self, config: &str) -> Result<Plan, TaskError> {
-        let (template, _) = prompt::parse::<Config>(config)?;
-        Prompts::new(&template)?;
-        Ok(prompt::plan())
+        prompt::plan(&prompt::parse::<Config>(config)?.0)
     }
 
     fn build(

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempPath};
 
+use super::groups::group_results;
 use super::samples::SampleLine;
 use super::{ReportError, render_html};
 
@@ -40,8 +41,8 @@ const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(
 ///
 /// `results.json` reads back as [`RunResult`]. Beside its keys it has `models`,
 /// by competition and uid: objects with the keys `results`, `configs`,
-/// `versions`, `higher_is_better`, `n-samples`, `n-shot` and `config` of the
-/// harness, in
+/// `versions`, `higher_is_better`, `n-samples`, `n-shot`, `groups` (where there
+/// are groups) and `config` of the harness, in
 /// which a metric's key is `<name>,none`, or `<name>,<filter>` where answers
 /// were filtered.
 ///
@@ -102,6 +103,8 @@ struct Harness<'a> {
     samples: BTreeMap<&'a str, SampleCount>,
     #[serde(rename = "n-shot")]
     shots: BTreeMap<&'a str, u32>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<&'a str, BTreeMap<String, Value>>,
     config: ModelConfig<'a>,
 }
 
@@ -153,6 +156,7 @@ impl<'a> Harness<'a> {
             higher_is_better: BTreeMap::new(),
             samples: BTreeMap::new(),
             shots: BTreeMap::new(),
+            groups: group_results(competition, submission),
             config: ModelConfig {
                 model: &submission.name,
                 model_args: &submission.path,
@@ -208,7 +212,7 @@ fn metrics(task: &str, metrics: &[Metric]) -> BTreeMap<String, Value> {
 }
 
 /// The parts of `exact_match,strict-match`; the filter of a plain name is none.
-fn name_and_filter(metric: &str) -> (&str, &str) {
+pub(super) fn name_and_filter(metric: &str) -> (&str, &str) {
     metric.split_once(',').unwrap_or((metric, FILTER))
 }
 

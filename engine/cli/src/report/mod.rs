@@ -12,6 +12,7 @@ mod chart;
 mod comparison;
 mod contamination;
 mod files;
+mod groups;
 mod html;
 mod matrix;
 mod paper;

@@ -337,6 +337,7 @@ fn task(&(name, weight): &(&str, f64)) -> TaskResult {
         rows_sha256: format!("{:064x}", u128::MAX / 7),
         data: Vec::new(),
         dropped: None,
+        group: None,
     }
 }
 

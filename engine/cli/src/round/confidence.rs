@@ -47,7 +47,7 @@ pub fn resample(
         let draws = (0..RESAMPLES).map(|draw| {
             let normalized = by_task.iter().map(|(task, losses)| {
                 let loss = losses.get(draw).copied().unwrap_or(f64::NAN);
-                (normalize(loss, &task.rules.normalization), task.rules.weight)
+                (normalize(loss, &task.rules.normalization), task.weight)
             });
             weighted_score(&normalized.collect::<Vec<_>>()).unwrap_or(f64::NAN)
         });

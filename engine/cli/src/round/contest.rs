@@ -1,11 +1,12 @@
 //! One competition of a round: its tasks are prepared once, then every
 //! submission is evaluated, and all are judged together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use evaltasks_core::backend::{Tokenizer, WithoutTokenizer};
 use evaltasks_core::competition::{
-    Competition, Location, OnFailure, Submission, TaskRules, TokenizerRule,
+    Competition, GroupRules, Location, OnFailure, Submission, TaskRules, TokenizerRule,
 };
 use evaltasks_core::contamination::Contamination;
 use evaltasks_core::ranking::ResampledLosses;
@@ -108,8 +109,9 @@ pub fn run(
         observer: Arc::clone(&engine.observer),
     };
     let rules = &competition.tasks;
-    let drawn: Vec<_> =
+    let mut drawn: Vec<_> =
         rules.iter().map(|rules| draw_task(engine, rules, plan, stopwatch)).collect();
+    weigh_groups(&mut drawn);
     let contamination = contamination(engine, competition, &drawn, plan, stopwatch);
     let built: Vec<_> = drawn
         .iter()
@@ -255,6 +257,27 @@ fn build_task<'a>(
     tokenizer.map(build).transpose()
 }
 
+/// Divides the weight of each group among its tasks, by their rows where the
+/// group is to be weighted by size, else equally.
+fn weigh_groups(drawn: &mut [Result<DrawnTask, String>]) {
+    let size = |group: &GroupRules, task: &DrawnTask| {
+        if group.is_by_size() { task.row_count() as f64 } else { 1.0 }
+    };
+    let mut sizes: BTreeMap<&str, f64> = BTreeMap::new();
+    for task in drawn.iter().flatten() {
+        if let Some(group) = &task.rules.group {
+            *sizes.entry(&group.name).or_default() += size(group, task);
+        }
+    }
+    for task in drawn.iter_mut().flatten() {
+        let Some(group) = &task.rules.group else { continue };
+        let total = sizes.get(group.name.as_str()).copied().unwrap_or_default();
+        if total > 0.0 {
+            task.weight = group.weight * size(group, task) / total;
+        }
+    }
+}
+
 /// What is known of every task before a model has answered.
 fn task_results(
     rules: &[TaskRules],
@@ -263,15 +286,19 @@ fn task_results(
 ) -> Vec<TaskResult> {
     let outcomes = || rules.iter().zip(drawn).zip(built);
     let kept = outcomes().filter(|(_, built)| built.is_ok());
-    let total: f64 = kept.map(|((rules, _), _)| rules.weight).sum();
+    let weight = |rules: &TaskRules, drawn: &Result<DrawnTask, String>| {
+        drawn.as_ref().map_or(rules.weight, |drawn| drawn.weight)
+    };
+    let total: f64 = kept.map(|((rules, drawn), _)| weight(rules, drawn)).sum();
     let results = outcomes().map(|((rules, drawn), built)| {
+        let weight = weight(rules, drawn);
         let drawn = drawn.as_ref().ok();
         let ready = built.as_ref().ok().and_then(Option::as_ref);
         TaskResult {
             version: drawn.map_or_else(String::new, |drawn| drawn.info.version.clone()),
             output_type: drawn.map_or_else(String::new, |drawn| drawn.output_type().to_owned()),
             plugin_sha256: drawn.and_then(|drawn| drawn.task.file_sha256().map(str::to_owned)),
-            weight: if built.is_ok() { rules.weight / total } else { 0.0 },
+            weight: if built.is_ok() { weight / total } else { 0.0 },
             rows: ready.map_or(0, |ready| ready.rows.len().try_into().unwrap_or(u32::MAX)),
             rows_sha256: drawn.map_or_else(String::new, |drawn| drawn.rows_sha256.clone()),
             data: drawn.map_or_else(Vec::new, |drawn| drawn.data.clone()),

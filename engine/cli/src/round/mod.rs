@@ -52,6 +52,7 @@ pub use bounds::{check_metrics, check_step};
 pub use contest::open_tokenizer as competition_tokenizer;
 pub use evaluate::{Evaluation, Outcome};
 pub use guard::guard_backend;
+pub use prepare::drawn_rows;
 pub use questions::TaskAnswers;
 pub use replay::replay;
 pub use schedule::default_block;

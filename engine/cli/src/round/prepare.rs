@@ -32,6 +32,8 @@ pub struct DrawnTask<'a> {
     pub task: Arc<dyn Task>,
     /// The rows of each entry of `data`.
     pub rows: Vec<Arc<[Row]>>,
+    /// Share of the score, before tasks are left out.
+    pub weight: f64,
     /// Rows of each source of the task's plan.
     sources: Vec<Arc<[Row]>>,
 }
@@ -95,10 +97,23 @@ pub fn draw<'a>(
         false => DataRole::Dataset,
     };
     let sources = plan.sources.iter().map(|source| of(role(source))).collect();
-    Ok(DrawnTask { rules, info, rows_sha256, data, task, rows: drawn, sources })
+    Ok(DrawnTask {
+        rules,
+        info,
+        rows_sha256,
+        data,
+        task,
+        weight: rules.weight,
+        rows: drawn,
+        sources,
+    })
 }
 
-fn drawn_rows(
+/// The rows of a dataset that a round draws, and where they came from.
+///
+/// # Errors
+/// Why there are none; reads after "failed to ...".
+pub fn drawn_rows(
     datasets: &dyn DatasetSource,
     rules: &DatasetRules,
     seed: &Seed,
@@ -130,6 +145,11 @@ impl DrawnTask<'_> {
         const MULTIPLE_CHOICE: &str = "multiple_choice";
         let first = self.info.operations.first().map_or("", String::as_str);
         if self.info.id == MULTIPLE_CHOICE { MULTIPLE_CHOICE } else { first }
+    }
+
+    /// Rows that were drawn, examples not counted.
+    pub fn row_count(&self) -> usize {
+        self.sources.first().map_or(0, |rows| rows.len())
     }
 
     /// The first step of every row, with requests in the ids of `tokenizer`.

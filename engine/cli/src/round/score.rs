@@ -33,7 +33,7 @@ pub fn score(tasks: &[&DrawnTask], answers: &[TaskAnswers]) -> ModelScore {
         if let Some(fault) = fault {
             failure.get_or_insert_with(|| format!("{fault} (task {})", score.task));
         }
-        weighted.extend(score.normalized.map(|loss| (loss, task.rules.weight)));
+        weighted.extend(score.normalized.map(|loss| (loss, task.weight)));
         scores.push(score);
     }
     let loss = match failure {

@@ -104,6 +104,7 @@ pub fn task_result(rules: &TaskRules) -> TaskResult {
         rows_sha256: String::new(),
         data: Vec::new(),
         dropped: None,
+        group: rules.group.clone(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::file::HarnessSection;
+use super::harness_group::{self, HarnessGroup};
 use super::location::{self, Named};
 use super::resolve::Context;
 use super::{ConfigRule, DatasetRules, Location};
@@ -45,6 +46,9 @@ const METRICS: [(&str, Metrics); 3] = [
             ("acc_norm", "mean", true),
             ("acc_bytes", "mean", true),
             ("acc_mutual_info", "mean", true),
+            ("f1", "f1", true),
+            ("mcc", "matthews_corrcoef", true),
+            ("brier_score", "brier_score", false),
         ],
     ),
     ("loglikelihood", &[("perplexity", "perplexity", false), ("acc", "mean", true)]),
@@ -58,6 +62,8 @@ const METRICS: [(&str, Metrics); 3] = [
     ),
 ];
 const GENERATE: &str = "generate_until";
+/// Of them, those that are computed only when they are asked for.
+const FURTHER: [&str; 4] = ["acc_mutual_info", "f1", "mcc", "brier_score"];
 /// Metrics over generated texts that are no means, and how they are aggregated.
 const TEXT_METRICS: [(&str, &str); 2] = [("bleu", "bleu"), ("chrf", "chrf")];
 
@@ -111,6 +117,12 @@ const FEWSHOT: [&str; 9] = [
     "fewshot_delimiter",
 ];
 
+/// What a file means.
+pub(super) enum HarnessFile {
+    Task(HarnessTask),
+    Group(HarnessGroup),
+}
+
 /// Reads the file that a competition names. `overrides` are the competition's
 /// own settings, and `bound` tells whether it binds a dataset itself.
 pub(super) fn resolve(
@@ -118,7 +130,7 @@ pub(super) fn resolve(
     given: &Given<HarnessSection>,
     overrides: &Map<String, Value>,
     bound: bool,
-) -> Option<HarnessTask> {
+) -> Option<HarnessFile> {
     let path = context.problems.required(&given.value.harness, "harness", given.place)?;
     let Named::Local(file) = location::named(context, path)? else {
         let message = format!("{} is no path to a file", quote(&path.value.0));
@@ -128,21 +140,27 @@ pub(super) fn resolve(
     };
     let mut reader = Reader { context, at: path.place, files: Vec::new(), is_wrong: false };
     let items = reader.load(&file, &path.value.0);
-    let directory = file.parent().unwrap_or(Path::new("")).to_owned();
-    let mut task = Task { reader, items, directory };
-    let resolved = task.resolve(overrides, bound);
-    resolved.filter(|_| !task.reader.is_wrong)
+    let found = if harness_group::is_group(&items) {
+        let group = harness_group::resolve(&mut reader, &file, &items, overrides);
+        Some(HarnessFile::Group(group))
+    } else {
+        let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+        let mut task = Task { reader: &mut reader, items, directory };
+        task.resolve(overrides, bound).map(HarnessFile::Task)
+    };
+    found.filter(|_| !reader.is_wrong)
 }
 
 /// A key of a task file.
-struct Item {
-    key: String,
-    value: Rc<Node>,
-    file: Rc<str>,
-    line: usize,
+pub(super) struct Item {
+    pub key: String,
+    pub value: Rc<Node>,
+    pub file: Rc<str>,
+    pub line: usize,
 }
 
-struct Reader<'a> {
+/// Reads files, and says what is wrong with them.
+pub(super) struct Reader<'a> {
     context: &'a Context<'a>,
     at: Place,
     files: Vec<PathBuf>,
@@ -150,10 +168,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn wrong(&mut self, file: &str, line: usize, message: &str, hint: Option<String>) {
+    pub fn wrong(&mut self, file: &str, line: usize, message: &str, hint: Option<String>) {
         self.is_wrong = true;
-        let message = format!("{file}:{line}: {message}");
-        self.context.problems.error(self.at.value, message, hint);
+        self.context.problems.error_in(self.at.value, (file, line), message, hint);
+    }
+
+    /// The keys of another file that the first one names.
+    pub fn file(&mut self, path: &Path, name: &str) -> Vec<Item> {
+        self.files.truncate(1);
+        self.load(path, name)
     }
 
     /// The keys of a file, after those of the files that it includes; of a key
@@ -236,7 +259,7 @@ impl Reader<'_> {
     }
 }
 
-fn set(items: &mut Vec<Item>, item: Item) {
+pub(super) fn set(items: &mut Vec<Item>, item: Item) {
     match items.iter_mut().find(|known| known.key == item.key) {
         Some(known) => *known = item,
         None => items.push(item),
@@ -244,7 +267,7 @@ fn set(items: &mut Vec<Item>, item: Item) {
 }
 
 /// The texts of a list, or the one text.
-fn texts(value: &Value) -> Vec<String> {
+pub(super) fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => vec![text.clone()],
         Value::Array(items) => items.iter().flat_map(texts).collect(),
@@ -252,13 +275,14 @@ fn texts(value: &Value) -> Vec<String> {
     }
 }
 
-struct Task<'a> {
-    reader: Reader<'a>,
-    items: Vec<Item>,
-    directory: PathBuf,
+/// A task's keys.
+pub(super) struct Task<'r, 'a> {
+    pub reader: &'r mut Reader<'a>,
+    pub items: Vec<Item>,
+    pub directory: PathBuf,
 }
 
-impl Task<'_> {
+impl Task<'_, '_> {
     fn find(&self, key: &str) -> Option<&Item> {
         let item = self.items.iter().find(|item| item.key == key)?;
         (!item.value.json().is_null()).then_some(item)
@@ -283,7 +307,8 @@ impl Task<'_> {
         self.reader.wrong(&file, line, message, hint);
     }
 
-    fn resolve(&mut self, overrides: &Map<String, Value>, bound: bool) -> Option<HarnessTask> {
+    /// What the keys mean.
+    pub fn resolve(&mut self, overrides: &Map<String, Value>, bound: bool) -> Option<HarnessTask> {
         let output = self.text("output_type").unwrap_or_else(|| GENERATE.to_owned());
         let metrics = METRICS.iter().find(|(id, _)| *id == output).map(|(_, metrics)| *metrics);
         if metrics.is_none() && output != GENERATE {
@@ -338,8 +363,7 @@ impl Task<'_> {
 
     fn refuse_unknown(&mut self, generates: bool) {
         if self.value("task").is_some_and(|task| !task.is_string()) {
-            let hint = "name the files of its tasks one by one".to_owned();
-            self.wrong("task", "a group of tasks is not one task", Some(hint));
+            self.wrong("task", "`task` is a name, or the list of a group's tasks", None);
         }
         let known = |key: &str| {
             let lists: [&[&str]; 4] = [&COPIED, &GENERATION, &READ, &LABELS];
@@ -434,8 +458,13 @@ impl Task<'_> {
         }
         let first = names.first().copied().or(known.first().map(|(name, ..)| *name));
         config.extend(first.map(|name| ("metric".to_owned(), name.into())));
-        if names.contains(&"acc_mutual_info") {
-            config.insert("mutual_info".to_owned(), true.into());
+        let further: Vec<Value> = names
+            .iter()
+            .filter(|name| FURTHER.contains(name))
+            .map(|name| Value::from(*name))
+            .collect();
+        if !further.is_empty() {
+            config.insert("metrics".to_owned(), further.into());
         }
     }
 

@@ -9,6 +9,7 @@ mod check;
 mod config;
 mod file;
 mod harness;
+mod harness_group;
 mod location;
 mod pins;
 mod plugins;
@@ -206,6 +207,39 @@ pub struct TaskRules {
     pub normalization: Normalization,
     /// What happens when its data cannot be had.
     pub on_failure: OnFailure,
+    /// The group that it is part of, if it is of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupRules>,
+}
+
+/// Tasks that count together, as a group's file describes them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupRules {
+    /// What the competition calls the group.
+    pub name: String,
+    /// Share of the score that its tasks have together, in [0, 1].
+    pub weight: f64,
+    /// What is reported of all its tasks together.
+    pub metrics: Vec<GroupMetric>,
+}
+
+impl GroupRules {
+    /// Whether a task's part in the group's weight is by its rows, as the
+    /// group's first metric has it; else all have the same part.
+    pub fn is_by_size(&self) -> bool {
+        self.metrics.first().is_none_or(|metric| metric.weight_by_size)
+    }
+}
+
+/// A metric of a group: the mean of its tasks'.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMetric {
+    /// Name, without a filter.
+    pub metric: String,
+    /// The filter; every one of the tasks' where none is named.
+    pub filter: Option<String>,
+    /// Whether tasks count by their rows; else all count the same.
+    pub weight_by_size: bool,
 }
 
 /// Which implementation a task has.

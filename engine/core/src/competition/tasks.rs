@@ -1,16 +1,16 @@
 //! The tasks of a competition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 use super::config::check_config;
 use super::file::{BlobSection, DatasetSection, NativeSection, NormalizationSection, TaskSection};
-use super::harness::{self, HarnessTask};
+use super::harness::{self, HarnessFile, HarnessTask};
 use super::resolve::{Context, SUM_TOLERANCE, short};
 use super::{
-    BlobCompression, BlobRules, ConfigRule, DatasetRules, Location, Normalization, OnFailure,
-    TaskReference, TaskRules, TextUnit, location, plugins,
+    BlobCompression, BlobRules, ConfigRule, DatasetRules, GroupMetric, GroupRules, Location,
+    Normalization, OnFailure, TaskReference, TaskRules, TextUnit, location, plugins,
 };
 use crate::document::{Field, Given, Place, did_you_mean, quote};
 use crate::limits::MAX_TASKS;
@@ -76,9 +76,17 @@ pub(super) fn all(
     check_weights(context, sections, *place);
     let tasks: Vec<_> = sections
         .iter()
-        .map(|section| section.given().and_then(|given| task(context, given, any_tokenizer)))
+        .map(|section| section.given().and_then(|given| tasks_of(context, given, any_tokenizer)))
         .collect();
-    tasks.into_iter().collect()
+    let tasks: Option<Vec<Vec<TaskRules>>> = tasks.into_iter().collect();
+    let tasks: Vec<TaskRules> = tasks?.into_iter().flatten().collect();
+    let distinct: BTreeSet<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    if tasks.len() > MAX_TASKS || distinct.len() < tasks.len() {
+        let message = format!("with those of groups, tasks need own names, at most {MAX_TASKS}");
+        problems.error(place.key, message, None);
+        return None;
+    }
+    Some(tasks)
 }
 
 /// The weights must sum to 1; not checked while any of them is wrong.
@@ -98,37 +106,48 @@ fn check_weights(context: &Context<'_>, sections: &[Field<TaskSection>], at: Pla
     context.problems.error(at.key, message, hint);
 }
 
-fn task(
+/// One task of a section, which is the only one or part of a group.
+struct Part {
+    /// What the group calls it.
+    name: Option<String>,
+    reference: TaskReference,
+    described: HarnessTask,
+}
+
+/// All tasks of a section, and what is reported of a group.
+struct Described {
+    parts: Vec<Part>,
+    group: Option<Vec<GroupMetric>>,
+}
+
+fn tasks_of(
     context: &Context<'_>,
     given: &Given<TaskSection>,
     any_tokenizer: bool,
-) -> Option<TaskRules> {
+) -> Option<Vec<TaskRules>> {
     let Given { value: section, place } = given;
     let name =
         context.problems.required(&section.name, "name", *place).map(|name| name.value.0.clone());
     let own_config = section.config.optional(|given| Some(given.value.0.clone()));
     let own_config = own_config.map(Option::unwrap_or_default);
     let bound = !section.dataset.is_absent();
-    let reference = reference(context, section, *place, own_config.as_ref(), bound);
-    let (task, described) = reference.unzip();
-    let HarnessTask {
-        config: described,
-        dataset: described_dataset,
-        fewshot_dataset: described_fewshot,
-        ..
-    } = described.flatten().unwrap_or_default();
-    let config =
-        own_config.map(|own| Value::from(if described.is_empty() { own } else { described }));
-    let known = match &task {
-        Some(TaskReference::Native(id)) => {
-            context.known.tasks.iter().find(|known| known.id == *id).cloned()
-        }
-        Some(TaskReference::Plugin(plugin)) => plugins::describe(context, plugin, &section.plugin),
-        None => None,
+    let described = described(context, section, *place, own_config.as_ref(), bound);
+    let config = |part: &Part| {
+        let own = own_config.clone()?;
+        let described = part.described.config.clone();
+        Some(Value::from(if described.is_empty() { own } else { described }))
     };
-    if let (Some(known), Some(config)) = (known, &config) {
-        let at = section.config.given().map_or(*place, |given| given.place);
-        check_config(context, &known, config, at, any_tokenizer);
+    for part in described.iter().flat_map(|described| &described.parts) {
+        let known = match &part.reference {
+            TaskReference::Native(id) => {
+                context.known.tasks.iter().find(|known| known.id == *id).cloned()
+            }
+            TaskReference::Plugin(plugin) => plugins::describe(context, plugin, &section.plugin),
+        };
+        if let (Some(known), Some(config)) = (known, config(part)) {
+            let at = section.config.given().map_or(*place, |given| given.place);
+            check_config(context, &known, &config, at, any_tokenizer);
+        }
     }
     let [dataset, fewshot_dataset] = [&section.dataset, &section.fewshot_dataset]
         .map(|field| field.optional(|given| dataset(context, given)));
@@ -136,28 +155,50 @@ fn task(
         context.problems.required(&section.weight, "weight", *place).map(|w| w.value.get());
     let normalization = section.normalization.optional(|given| normalization(context, given));
     let on_failure = section.on_failure.or(OnFailure::SkipRound);
-    Some(TaskRules {
-        name: name?,
-        task: task?,
-        config: config?.to_string(),
-        dataset: dataset?.or(described_dataset),
-        fewshot_dataset: fewshot_dataset?.or(described_fewshot),
-        weight: weight?,
-        normalization: normalization?.unwrap_or(Normalization::None),
-        on_failure: on_failure?,
-    })
+    let (name, weight, on_failure, described) = (name?, weight?, on_failure?, described?);
+    let (dataset, fewshot_dataset) = (dataset?, fewshot_dataset?);
+    let normalization = normalization?.unwrap_or(Normalization::None);
+    let group = described.group.as_ref().map(|metrics| GroupRules {
+        name: name.clone(),
+        weight,
+        metrics: metrics.clone(),
+    });
+    let share = weight / described.parts.len().max(1) as f64;
+    let rules = described.parts.iter().map(|part| {
+        Some(TaskRules {
+            name: match &part.name {
+                None => name.clone(),
+                Some(own) => format!("{name}.{own}"),
+            },
+            task: part.reference.clone(),
+            config: config(part)?.to_string(),
+            dataset: dataset.clone().or_else(|| part.described.dataset.clone()),
+            fewshot_dataset: fewshot_dataset
+                .clone()
+                .or_else(|| part.described.fewshot_dataset.clone()),
+            weight: share,
+            normalization,
+            on_failure,
+            group: group.clone(),
+        })
+    });
+    rules.collect()
 }
 
 /// The implementation, and what a task file says of its configuration.
-fn reference(
+fn described(
     context: &Context<'_>,
     section: &TaskSection,
     at: Place,
     config: Option<&Map<String, Value>>,
     bound: bool,
-) -> Option<(TaskReference, Option<HarnessTask>)> {
+) -> Option<Described> {
     let problems = context.problems;
     let hint = || Some("`task` names one that is compiled in, `plugin` a component".to_owned());
+    let one = |reference, described| Described {
+        parts: vec![Part { name: None, reference, described }],
+        group: None,
+    };
     match (&section.task, &section.plugin) {
         (Field::Absent, Field::Absent) => {
             problems.error(at.key, "one of the keys `task` and `plugin` is missing", hint());
@@ -169,27 +210,61 @@ fn reference(
         }
         (Field::Absent, plugin) => {
             let plugin = plugins::reference(context, plugin.given()?)?;
-            Some((TaskReference::Plugin(plugin), None))
+            Some(one(TaskReference::Plugin(plugin), HarnessTask::default()))
         }
         (task, _) => {
             let Given { value: task, place } = task.given()?;
-            let (id, described) = match task {
-                NativeSection::Named(id) => (id.0.clone(), None),
-                NativeSection::Harness(section) => {
-                    let given = Given { value: section.clone(), place: *place };
-                    let described = harness::resolve(context, &given, config?, bound)?;
-                    (described.id.clone(), Some(described))
+            let native = |id: &str| native(context, id, *place);
+            match task {
+                NativeSection::Named(id) => Some(one(native(&id.0)?, HarnessTask::default())),
+                NativeSection::Harness(section_of_file) => {
+                    let given = Given { value: section_of_file.clone(), place: *place };
+                    match harness::resolve(context, &given, config?, bound)? {
+                        HarnessFile::Task(task) => Some(one(native(&task.id)?, task)),
+                        HarnessFile::Group(group) => {
+                            let parts = group.tasks.into_iter().map(|(name, described)| {
+                                let reference = native(&described.id)?;
+                                Some(Part { name: Some(name), reference, described })
+                            });
+                            let parts: Vec<Part> = parts.collect::<Option<_>>()?;
+                            check_group(context, section, &parts, *place)?;
+                            Some(Described { parts, group: Some(group.metrics) })
+                        }
+                    }
                 }
-            };
-            if !context.known.tasks.iter().any(|known| known.id == id) {
-                let hint =
-                    did_you_mean(&id, context.known.tasks.iter().map(|known| known.id.as_str()));
-                problems.error(place.value, format!("unknown task {}", quote(&id)), hint);
-                return None;
             }
-            Some((TaskReference::Native(id), described))
         }
     }
+}
+
+/// Says what is wrong with the section of a group.
+fn check_group(
+    context: &Context<'_>,
+    section: &TaskSection,
+    parts: &[Part],
+    at: Place,
+) -> Option<()> {
+    if parts.is_empty() {
+        context.problems.error(at.value, "the group has no tasks", None);
+        return None;
+    }
+    let bound = [("dataset", &section.dataset), ("fewshot_dataset", &section.fewshot_dataset)];
+    for (key, field) in bound {
+        if let Some(given) = field.given() {
+            let message = format!("`{key}` is given, but the tasks of a group have their own");
+            context.problems.error(given.place.key, message, Some("remove it".to_owned()));
+        }
+    }
+    Some(())
+}
+
+fn native(context: &Context<'_>, id: &str, at: Place) -> Option<TaskReference> {
+    if context.known.tasks.iter().any(|known| known.id == id) {
+        return Some(TaskReference::Native(id.to_owned()));
+    }
+    let hint = did_you_mean(id, context.known.tasks.iter().map(|known| known.id.as_str()));
+    context.problems.error(at.value, format!("unknown task {}", quote(id)), hint);
+    None
 }
 
 fn dataset(context: &Context<'_>, given: &Given<DatasetSection>) -> Option<DatasetRules> {

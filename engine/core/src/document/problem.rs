@@ -93,7 +93,11 @@ pub(crate) struct Problems {
 }
 
 /// Severity and hint by place and message.
-type Found = BTreeMap<(Span, String), (Severity, Option<String>)>;
+type Found = BTreeMap<(Span, OtherPlace, String), (Severity, Option<String>)>;
+
+/// File and line of another document that a place names; none of the place
+/// itself.
+type OtherPlace = Option<(String, usize)>;
 
 impl Problems {
     pub fn new() -> Self {
@@ -101,18 +105,36 @@ impl Problems {
     }
 
     pub fn error(&self, at: Span, message: impl Into<String>, hint: Option<String>) {
-        self.record(Severity::Error, at, message.into(), hint);
+        self.record(Severity::Error, (at, None), message.into(), hint);
+    }
+
+    /// An error of another document, which a place names.
+    pub fn error_in(
+        &self,
+        at: Span,
+        (file, line): (&str, usize),
+        message: &str,
+        hint: Option<String>,
+    ) {
+        let message = format!("{file}:{line}: {message}");
+        self.record(Severity::Error, (at, Some((file.to_owned(), line))), message, hint);
     }
 
     pub fn warning(&self, at: Span, message: impl Into<String>, hint: Option<String>) {
-        self.record(Severity::Warning, at, message.into(), hint);
+        self.record(Severity::Warning, (at, None), message.into(), hint);
     }
 
-    fn record(&self, severity: Severity, at: Span, message: String, hint: Option<String>) {
+    fn record(
+        &self,
+        severity: Severity,
+        (at, other): (Span, OtherPlace),
+        message: String,
+        hint: Option<String>,
+    ) {
         let mut found = self.found.borrow_mut();
         // A warning must not crowd out the error that makes the document useless.
         if found.len() < MAX_PROBLEMS || severity == Severity::Error && !has_error(&found) {
-            found.entry((at, message)).or_insert((severity, hint));
+            found.entry((at, other, message)).or_insert((severity, hint));
         }
     }
 
@@ -143,7 +165,7 @@ impl Problems {
         let text = source.text;
         let (mut line, mut line_start, mut seen) = (1, 0, 0);
         let mut problems = Vec::new();
-        for ((span, message), (severity, hint)) in found {
+        for ((span, _, message), (severity, hint)) in found {
             let start = floor_boundary(text, span.start).max(seen);
             for (at, _) in text[seen..start].match_indices('\n') {
                 line += 1;

@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-use evaltasks_media::Sound;
+use evaltasks_media::{Sound, with_sampling_rate};
 
 use super::SoundError;
 use crate::checkpoint::{CheckpointFiles, MAX_CONFIG_BYTES, read_json};
@@ -89,18 +89,19 @@ impl FeatureExtractor {
         })
     }
 
-    /// One row per frame.
+    /// One row per frame. A sound at another rate is resampled first.
     ///
     /// # Errors
     ///
-    /// A sound at another rate, or longer than what the model reads at once.
+    /// A sound longer than what the model reads at once.
     pub fn apply(&self, sound: &Sound) -> Result<Matrix, SoundError> {
-        if sound.sampling_rate != self.sampling_rate {
-            return Err(SoundError(format!(
-                "the sound has {} samples per second, the model reads {}",
-                sound.sampling_rate, self.sampling_rate
-            )));
-        }
+        let resampled: Sound;
+        let sound = if sound.sampling_rate == self.sampling_rate {
+            sound
+        } else {
+            resampled = with_sampling_rate(sound, self.sampling_rate);
+            &resampled
+        };
         if sound.samples.len() > self.samples {
             let limit = self.samples;
             return Err(SoundError(format!("the sound is longer than {limit} samples")));
@@ -229,16 +230,19 @@ mod tests {
     }
 
     #[test]
-    fn sounds_at_another_rate_or_too_long_are_refused() {
+    fn sounds_that_are_too_long_are_refused() {
         let files = CheckpointFiles::open(&fixture()).unwrap();
         let extractor = FeatureExtractor::read(&files, 80).unwrap();
-        let rows = [
-            (8000, 100, "the sound has 8000 samples per second, the model reads 16000"),
-            (16_000, 16_001, "the sound is longer than 16000 samples"),
-        ];
-        for (sampling_rate, length, expected) in rows {
+        for (sampling_rate, length, fits) in [
+            (16_000, 16_000, true),
+            (16_000, 16_001, false),
+            (8000, 8000, true),
+            (8000, 8001, false),
+        ] {
             let sound = Sound { sampling_rate, samples: vec![0.5; length] };
-            assert_eq!(extractor.apply(&sound).unwrap_err().0, expected);
+            let refused = extractor.apply(&sound).err().map(|error| error.0);
+            let expected = (!fits).then(|| "the sound is longer than 16000 samples".to_owned());
+            assert_eq!(refused, expected, "{length} at {sampling_rate}");
         }
     }
 }

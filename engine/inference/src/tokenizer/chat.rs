@@ -164,39 +164,21 @@ mod tests {
         turns.iter().map(|(role, said)| ((*role).to_owned(), (*said).to_owned())).collect()
     }
 
-    const CHATML: &str = "{% for message in messages %}{% if loop.first and \
-        messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}\
-        {{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}\
-        {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-    const STRICT: &str = "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}\
-        {{ raise_exception('no system') }}{% endif %}[{{ m.role }}] {{ m.content | trim }}\n\
-        {% endfor %}{% if tools is not none %}{{ tools }}{% endif %}";
-
-    /// By transformers 5.23's `apply_chat_template`.
+    /// By transformers' `apply_chat_template`, see `tests/parity/steps.py`.
     #[test]
     fn conversations_become_text() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read(path.join("../../tests/fixtures/steps.json")).unwrap();
+        let steps: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let settings = json!({"bos_token": {"content": "<s>"}, "eos_token": "</s>"});
-        type Turns<'a> = &'a [(&'a str, &'a str)];
-        let cases: &[(&str, Turns, &str)] = &[
-            (
-                CHATML,
-                &[("user", "Hi")],
-                "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
-                 <|im_start|>assistant\n",
-            ),
-            (
-                CHATML,
-                &[("system", "S"), ("user", "Hi"), ("assistant", "So ")],
-                "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
-                 <|im_start|>assistant\nSo ",
-            ),
-            (STRICT, &[("system", "S"), ("user", " Hi ")], "<s>[user] Hi\n"),
-            (STRICT, &[("user", "Hi"), ("assistant", "So ")], "<s>[user] Hi\n[assistant] So"),
-            ("{{ messages | tojson }}", &[("user", "é")], r#"[{"role": "user", "content": "é"}]"#),
-        ];
-        for (source, said, expected) in cases {
-            let template = ChatTemplate::parse(source, &settings).unwrap();
-            assert_eq!(template.render(&turns(said)).as_deref(), Ok(*expected), "{source}");
+        let cases = steps["conversations"].as_array().unwrap();
+        assert!(cases.len() > 5);
+        for case in cases {
+            let source = case["template"].as_str().unwrap();
+            let said: Vec<(String, String)> =
+                serde_json::from_value(case["turns"].clone()).unwrap();
+            let rendered = ChatTemplate::parse(source, &settings).unwrap().render(&said);
+            assert_eq!(rendered.as_deref().ok(), case["expected"].as_str(), "{source}: {said:?}");
         }
     }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use evaltasks_core::backend::{Backend, Model, RunControl, Tokenizer};
+use evaltasks_core::backend::{Backend, Model, RunControl, Tokenizer, WithoutTokenizer};
 use evaltasks_core::host::Ragged;
 use evaltasks_core::model::ModelConstraints;
 use evaltasks_core::task::{Answer, Label, Operation, Part, Span, Text};
+use evaltasks_inference::HuggingFaceTokenizer;
 
 use crate::commands::engine::{EngineArguments, open_tokenizer};
 use crate::document::read_document;
@@ -28,7 +29,7 @@ impl Respondent {
     pub fn model(directory: &Path, engine: &EngineArguments) -> Result<Respondent> {
         let backend = engine.backend()?;
         let checkpoint = guard_backend(|| backend.inspect(directory))?;
-        let tokenizer = open_tokenizer(directory).map_err(|error| anyhow!(error))?;
+        let tokenizer = model_tokenizer(directory)?;
         let constraints = ModelConstraints::default();
         let control = RunControl::default();
         let load = || backend.load(&checkpoint, &constraints, Arc::clone(&tokenizer), &control);
@@ -61,6 +62,15 @@ impl Respondent {
         ensure!(found == wanted, "answer: there are {found} answers to {wanted} requests");
         Ok(answers)
     }
+}
+
+/// The tokenizer in a model's directory; one that can do nothing where there is
+/// none, as for models of images.
+pub fn model_tokenizer(directory: &Path) -> Result<Arc<dyn Tokenizer>> {
+    if !HuggingFaceTokenizer::is_at(directory) {
+        return Ok(Arc::new(WithoutTokenizer));
+    }
+    open_tokenizer(directory).map_err(|error| anyhow!(error))
 }
 
 /// A pure function of the request: each byte costs one to two nats, and what is

@@ -7,23 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use evaltasks_core::backend::Tokenizer;
-use evaltasks_core::host::Host;
+use evaltasks_core::competition::{DatasetRules, Location};
 use evaltasks_core::random::Seed;
 use evaltasks_core::round_host::{RoundHost, RoundInputs};
 use evaltasks_core::source::Row;
 use evaltasks_core::task::{
     Ask, Measure, Metric, Operation, Plan, ROWS_PER_SHARD, Request, Response, Step, Task,
 };
+use evaltasks_hub::LocalDatasets;
 use evaltasks_plugin::{CallUsage, LoadOptions, PluginTask, read_bounded};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::{ByteTokenizer, Respondent};
-use crate::commands::engine::{EngineArguments, open_tokenizer};
+use super::answers::{ByteTokenizer, Respondent, model_tokenizer};
+use crate::commands::engine::EngineArguments;
 use crate::commands::{Outcome, plugins, print};
 use crate::document::read_document;
 use crate::report::visible;
-use crate::round::{check_metrics, check_step};
+use crate::round::{check_metrics, check_step, drawn_rows};
 
 /// Rows that are run at most.
 const MAX_ROWS: usize = 10_000;
@@ -46,8 +47,8 @@ pub struct Arguments {
     /// The task's configuration, as JSON
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Rows of the dataset, a JSON object on each line
-    #[arg(long, value_name = "FILE")]
+    /// The dataset: a file or folder, as a competition would name it
+    #[arg(long, value_name = "PATH")]
     rows: Option<PathBuf>,
     /// Directory of a model that answers
     #[arg(long, value_name = "DIR", conflicts_with = "answers")]
@@ -116,11 +117,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let mut respondent = respondent(arguments)?;
     let tokenizer = match &arguments.model {
         None => Arc::new(ByteTokenizer) as Arc<dyn Tokenizer>,
-        Some(model) => open_tokenizer(model).map_err(|error| anyhow!(error))?,
+        Some(model) => model_tokenizer(model)?,
     };
     let plan = plugin.prepare(&config)?;
     let rows = arguments.rows.as_deref().map(read_rows).transpose()?;
-    ensure!(rows.is_some() || plan.sources.is_empty(), "find rows: give them with --rows FILE");
+    ensure!(rows.is_some() || plan.sources.is_empty(), "find rows: give them with --rows PATH");
     let rows: Arc<[Row]> = rows.unwrap_or_default().into();
     let host = RoundHost::new(RoundInputs {
         task: plugin.describe().id,
@@ -145,16 +146,12 @@ fn respondent(arguments: &Arguments) -> Result<Respondent> {
     }
 }
 
+/// All rows of a dataset, as a round sees them.
 fn read_rows(path: &Path) -> Result<Vec<Row>> {
-    let text = read_document(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let rows = lines.map(|(index, line)| {
-        let origin = format!("{}:{}", path.display(), index + 1);
-        serde_json::from_str::<serde_json::Map<String, Value>>(line)
-            .with_context(|| format!("read {origin} as a JSON object"))?;
-        Ok(Row { origin, json: line.to_owned() })
-    });
-    let rows: Vec<Row> = rows.collect::<Result<_>>()?;
+    let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
+    let rules = DatasetRules::all_of(Location::Local(path));
+    let rows =
+        drawn_rows(&LocalDatasets, &rules, &Seed::from(0)).map_err(|reason| anyhow!(reason))?.rows;
     ensure!(rows.len() <= MAX_ROWS, "use {} rows: at most {MAX_ROWS} are run", rows.len());
     Ok(rows)
 }
@@ -163,7 +160,7 @@ fn read_rows(path: &Path) -> Result<Vec<Row>> {
 fn play(
     plugin: &PluginTask,
     config: &str,
-    host: &dyn Host,
+    host: &RoundHost,
     plan: Plan,
     respondent: &mut Respondent,
     usages: &Usages,
@@ -215,13 +212,17 @@ fn play(
 /// What a row asks, and its next step.
 fn exchange(
     plugin: &PluginTask,
-    host: &dyn Host,
+    host: &RoundHost,
     config: &str,
     ask: &Ask,
     respondent: &mut Respondent,
 ) -> Result<(Vec<Request>, Result<Step, String>)> {
+    // The model is given what blobs stand for; the record names them alone.
+    let mut step = Step::Ask(ask.clone());
+    host.attach(&mut step).map_err(|fault| anyhow!(fault))?;
+    let Step::Ask(attached) = &step else { return Err(anyhow!("ask the model")) };
     let operations: Vec<&Operation> =
-        ask.requests.iter().map(|request| &request.operation).collect();
+        attached.requests.iter().map(|request| &request.operation).collect();
     let answers = respondent.answer(&operations)?;
     let keys = ask.requests.iter().map(|request| request.key);
     let responses: Vec<Response> =
