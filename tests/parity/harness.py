@@ -61,7 +61,8 @@ def main():
     found = lm_eval.simple_evaluate(
         model="hf",
         model_args=MODEL,
-        tasks=sorted(manager.all_tasks),
+        # Those of a group come with it.
+        tasks=sorted(name for name in manager.all_tasks if name.startswith("parity_")),
         task_manager=manager,
         batch_size=1,
         device="cpu",
@@ -76,7 +77,7 @@ def main():
         if task not in found["samples"]:
             continue
         samples = found["samples"][task]
-        names = sorted({name for sample in samples for name in sample["metrics"]})
+        scores = sorted({name for sample in samples for name in sample["metrics"]})
         kept = [
             {
                 "doc_id": sample["doc_id"],
@@ -85,7 +86,7 @@ def main():
                 **{f"{what}_hash": sample[f"{what}_hash"] for what in ("doc", "prompt", "target")},
                 "resps": plain(sample["resps"]),
                 "filtered_resps": plain(sample["filtered_resps"]),
-                "scores": {name: plain(sample[name]) for name in names if name in sample},
+                "scores": {name: plain(sample[name]) for name in scores if name in sample},
             }
             for sample in sorted(samples, key=lambda one: (one["filter"], one["doc_id"]))
         ]
