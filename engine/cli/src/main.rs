@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
-    self, Outcome, cache, check, compare, inspect, loss, plugin, rank, run, tasks, verify,
+    self, Outcome, cache, check, compare, data, inspect, loss, plugin, rank, run, tasks, verify,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -38,6 +38,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Say everything that is wrong with competition files
     Check(check::Arguments),
+    /// Show which rows a round would draw, and freeze them
+    Data(data::Arguments),
     /// Print the log-probability of every token of a text under a model
     Loss(loss::Arguments),
     /// Compare two models row by row, and say how sure the difference is
@@ -75,6 +77,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Run(arguments) => run::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Data(arguments) => data::run(arguments),
         Command::Loss(arguments) => loss::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),

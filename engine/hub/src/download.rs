@@ -1,28 +1,16 @@
 //! One file of the net, kept by its digest.
-//!
-//! Who names an address is not to be trusted with more than the bytes that
-//! come back: every address that is connected to is looked at first, also
-//! behind redirects, and no proxy stands between.
 
-use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-use ureq::http::{Uri, uri::Scheme};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Timeout};
 
-use crate::address::objection;
-use crate::limits;
-use crate::{DownloadFault, HubError};
+use crate::files::each_piece;
+use crate::net::{Ask, Attempt, DownloadFault, Net, NetLimits, RetryPolicy};
+use crate::{HubError, limits};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -58,6 +46,22 @@ impl DownloadLimits {
             backoff: limits::DOWNLOAD_BACKOFF,
         }
     }
+
+    fn net(&self) -> NetLimits {
+        NetLimits {
+            connect: self.connect,
+            read: self.read,
+            total: self.total,
+            redirects: self.redirects,
+            idle_connections: 0,
+            ..NetLimits::SMALL
+        }
+    }
+
+    fn retry(&self) -> RetryPolicy {
+        let DownloadLimits { attempts, backoff, .. } = *self;
+        RetryPolicy { attempts, backoff, ..RetryPolicy::USUAL }
+    }
 }
 
 /// A file that was downloaded, now or before.
@@ -86,21 +90,11 @@ pub fn download(
     if let Some(kept) = sha256.and_then(|sha256| downloaded(sha256, cache, limits.max_bytes)) {
         return Ok(kept);
     }
-    let started = Instant::now();
-    let mut attempt = 1;
-    loop {
-        let left = limits.total.saturating_sub(started.elapsed());
-        let fault = match fetch(url, sha256, cache, limits, left) {
-            Ok(download) => return Ok(download),
-            Err(fault) => fault,
-        };
-        let wait = limits.backoff.saturating_mul(2_u32.saturating_pow(attempt - 1));
-        if !fault.may_pass() || attempt >= limits.attempts || wait >= left {
-            return Err(HubError::Download { url: url.to_owned(), source: fault });
-        }
-        thread::sleep(wait);
-        attempt += 1;
-    }
+    let net = Net::new(limits.net());
+    net.retrying(&limits.retry(), url, |attempt| {
+        fetch(attempt, url, sha256, cache, limits.max_bytes)
+    })
+    .map_err(|source| HubError::Download { url: url.to_owned(), source })
 }
 
 /// The file of that digest, if the cache keeps it whole.
@@ -109,53 +103,34 @@ pub fn downloaded(sha256: &str, cache: &Path, max_bytes: u64) -> Option<Download
     let file = File::open(&path).ok()?;
     let mut hasher = Sha256::new();
     // Too large a file is cut, and has another digest then.
-    let mut digest = |bytes: &[u8]| {
-        hasher.update(bytes);
-        Ok::<(), Infallible>(())
-    };
-    copy(&mut file.take(max_bytes), &mut digest).ok()?;
+    each_piece(&mut file.take(max_bytes), |bytes| hasher.update(bytes)).ok()?;
     let found = hex::encode(hasher.finalize());
     (found == sha256).then_some(Download { path, sha256: found })
 }
 
-/// One attempt, in the time that is `left`.
+/// One attempt.
 fn fetch(
+    attempt: &Attempt,
     url: &str,
     sha256: Option<&str>,
     cache: &Path,
-    limits: &DownloadLimits,
-    left: Duration,
+    max_bytes: u64,
 ) -> Result<Download, DownloadFault> {
-    let from_net = |error| net_fault(error, limits);
-    let too_large = || DownloadFault::TooLarge { limit: limits.max_bytes };
-    let mut response = agent(limits, left).get(url).call().map_err(from_net)?;
-    let status = response.status().as_u16();
-    if status != 200 {
-        return Err(DownloadFault::Status { status });
-    }
-    if response.body().content_length().is_some_and(|promised| promised > limits.max_bytes) {
-        return Err(too_large());
-    }
+    let ask = Ask { url, headers: &[], token: None, range: None, max_bytes };
+    let mut body = attempt.get(&ask)?.expect(&[200])?.body;
     let keep = |source| DownloadFault::Keep { path: cache.to_owned(), source };
     fs::create_dir_all(cache).map_err(keep)?;
     let mut file = NamedTempFile::new_in(cache).map_err(keep)?;
     let mut hasher = Sha256::new();
-    let mut received = 0_u64;
-    copy(&mut response.body_mut().as_reader(), |bytes| {
-        received += bytes.len() as u64;
-        if received > limits.max_bytes {
-            return Err(too_large());
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let length = body.receive(&mut buffer)?;
+        if length == 0 {
+            break;
         }
-        hasher.update(bytes);
-        file.write_all(bytes).map_err(keep)
-    })
-    .map_err(|error| match error {
-        Copy::Read(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            DownloadFault::Truncated
-        }
-        Copy::Read(error) => from_net(error.into()),
-        Copy::Write(fault) => fault,
-    })?;
+        hasher.update(&buffer[..length]);
+        file.write_all(&buffer[..length]).map_err(keep)?;
+    }
     let found = hex::encode(hasher.finalize());
     if let Some(pinned) = sha256.filter(|pinned| *pinned != found) {
         return Err(DownloadFault::Digest { found, pinned: pinned.to_owned() });
@@ -163,98 +138,4 @@ fn fetch(
     let path = cache.join(&found);
     file.persist(&path).map_err(|error| keep(error.error))?;
     Ok(Download { path, sha256: found })
-}
-
-/// Which side of a copy failed.
-enum Copy<E> {
-    Read(std::io::Error),
-    Write(E),
-}
-
-/// Hands all bytes over, piece by piece.
-fn copy<E>(
-    from: &mut impl Read,
-    mut to: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), Copy<E>> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => to(&buffer[..length]).map_err(Copy::Write)?,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Copy::Read(error)),
-        }
-    }
-}
-
-/// A client for one attempt.
-fn agent(limits: &DownloadLimits, left: Duration) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(limits.redirects)
-        .proxy(None)
-        // Every connection is made anew, and its address looked at.
-        .max_idle_connections(0)
-        .timeout_resolve(Some(limits.connect))
-        .timeout_connect(Some(limits.connect))
-        .timeout_per_read(Some(limits.read))
-        .timeout_per_write(Some(limits.read))
-        .timeout_global(Some(left))
-        .build();
-    let resolver = CheckedResolver::default();
-    Agent::with_parts(config, DefaultConnector::default(), resolver)
-}
-
-fn net_fault(error: ureq::Error, limits: &DownloadLimits) -> DownloadFault {
-    match error {
-        ureq::Error::Timeout(kind) => DownloadFault::TooSlow {
-            limit_ms: match kind {
-                Timeout::Resolve | Timeout::Connect => limits.connect,
-                Timeout::PerRead | Timeout::PerWrite => limits.read,
-                _ => limits.total,
-            }
-            .as_millis(),
-            what: match kind {
-                Timeout::Resolve | Timeout::Connect => "reach the server",
-                Timeout::PerRead | Timeout::PerWrite => "hear from the server",
-                _ => "receive the file",
-            },
-        },
-        ureq::Error::TooManyRedirects => DownloadFault::Redirects { limit: limits.redirects },
-        ureq::Error::Other(error) => match error.downcast::<DownloadFault>() {
-            Ok(fault) => *fault,
-            Err(error) => DownloadFault::Net(Box::new(ureq::Error::Other(error))),
-        },
-        error => DownloadFault::Net(Box::new(error)),
-    }
-}
-
-/// Finds addresses, and refuses those that a download may not connect to.
-#[derive(Debug, Default)]
-struct CheckedResolver {
-    inner: DefaultResolver,
-    /// Whether an earlier address of this attempt was one of the public net.
-    was_public: AtomicBool,
-}
-
-impl Resolver for CheckedResolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = self.inner.resolve(uri, config, timeout)?;
-        let addresses: Vec<IpAddr> = found.iter().map(std::net::SocketAddr::ip).collect();
-        let is_https = uri.scheme() == Some(&Scheme::HTTPS);
-        let was_public = self.was_public.load(Ordering::Relaxed);
-        if let Some(reason) = objection(is_https, &addresses, was_public) {
-            let refused = DownloadFault::Refused { url: uri.to_string(), reason };
-            return Err(ureq::Error::Other(Box::new(refused)));
-        }
-        if addresses.iter().any(|address| crate::address::is_public(*address)) {
-            self.was_public.store(true, Ordering::Relaxed);
-        }
-        Ok(found)
-    }
 }

@@ -1,6 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::net::DownloadFault;
+
 /// Why a model or a dataset could not be had. Reads after "failed to ...".
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
@@ -18,6 +20,9 @@ pub enum HubError {
         /// The file.
         path: PathBuf,
     },
+    /// A dataset that is elsewhere could not be read.
+    #[error(transparent)]
+    Dataset(#[from] crate::DatasetFault),
     /// A file of the net could not be had.
     #[error("download {url}")]
     Download {
@@ -220,98 +225,5 @@ impl HubError {
     pub(crate) fn read(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| HubError::Read { path, source }
-    }
-}
-
-/// What can go wrong with a download. Reads after its address.
-#[derive(Debug, thiserror::Error)]
-pub enum DownloadFault {
-    /// The server does not give the file.
-    #[error("the server answers {status}{}", status_advice(*status))]
-    Status {
-        /// What it answers.
-        status: u16,
-    },
-    /// No server was found, or none that can be understood.
-    #[error("{}", net_text(.0))]
-    Net(Box<ureq::Error>),
-    /// A time limit.
-    #[error("it took more than {limit_ms} ms to {what}")]
-    TooSlow {
-        /// The limit.
-        limit_ms: u128,
-        /// What took so long.
-        what: &'static str,
-    },
-    /// It leads from one address to the next.
-    #[error("it redirects more than {limit} times")]
-    Redirects {
-        /// The limit.
-        limit: u32,
-    },
-    /// An address that a download may not connect to.
-    #[error("{url} {reason}")]
-    Refused {
-        /// The address, or one that it redirects to.
-        url: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// The connection ended before the file.
-    #[error("the server ended before the file did")]
-    Truncated,
-    /// The file has more bytes than it may.
-    #[error("the file has more than {limit} bytes")]
-    TooLarge {
-        /// The limit.
-        limit: u64,
-    },
-    /// It is another file than was meant.
-    #[error("the SHA-256 of the file is {found}, and it should be {pinned}")]
-    Digest {
-        /// Of the file.
-        found: String,
-        /// Wanted.
-        pinned: String,
-    },
-    /// This machine is at fault.
-    #[error("the file cannot be kept in {}", path.display())]
-    Keep {
-        /// The cache.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-impl DownloadFault {
-    /// Whether another attempt may fare better.
-    pub(crate) fn may_pass(&self) -> bool {
-        match self {
-            DownloadFault::Status { status } => (500..600).contains(status) || *status == 429,
-            DownloadFault::Net(error) => matches!(
-                **error,
-                ureq::Error::Io(_) | ureq::Error::ConnectionFailed | ureq::Error::HostNotFound
-            ),
-            DownloadFault::Truncated => true,
-            _ => false,
-        }
-    }
-}
-
-fn status_advice(status: u16) -> &'static str {
-    match status {
-        401 | 403 => ": the file is not for everybody",
-        404 | 410 => ": there is no such file",
-        429 => ": it was asked too often",
-        500.. => ": it is the server's fault, try again later",
-        _ => "",
-    }
-}
-
-fn net_text(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
     }
 }

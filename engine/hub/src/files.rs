@@ -1,10 +1,25 @@
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
 use crate::HubError;
 use crate::limits::MAX_FOLDER_DEPTH;
+
+/// Hands all bytes over, piece by piece.
+pub(crate) fn each_piece(from: &mut impl Read, mut to: impl FnMut(&[u8])) -> io::Result<()> {
+    const PIECE_BYTES: usize = 256 << 10;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
 
 /// A regular file below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@
 //! offsets rather than memory-mapped, because a mapped file that shrinks takes
 //! the process with it, while a short read is an error like any other.
 
-mod address;
 mod csv_rows;
 mod dataset;
 mod digest;
@@ -16,19 +15,25 @@ mod download;
 mod draw;
 mod error;
 mod files;
+mod frozen;
 mod index;
 pub mod limits;
 mod local;
 mod media;
 mod members;
 mod model;
+pub mod net;
 mod parquet_rows;
 mod read_at;
+mod remote;
 
 pub use dataset::open_dataset;
 pub use digest::{FileDigest, ModelDigest, TensorDigest, digest_model};
 pub use download::{Download, DownloadLimits, download, downloaded};
 pub use draw::{draw_rows, row_sha256, rows_sha256};
-pub use error::{DownloadFault, HubError};
+pub use error::HubError;
+pub use frozen::{Frozen, FrozenError, FrozenIndex, Recorder};
 pub use local::LocalDatasets;
 pub use model::LocalModels;
+pub use net::DownloadFault;
+pub use remote::{AwsKeys, DataSettings, DatasetFault, Datasets};

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// `was_public` tells that it comes from a server of the public net by a
 /// redirect: such a server must not reach what only this machine or its
 /// neighbours can.
-pub(crate) fn objection(
+pub(super) fn objection(
     is_https: bool,
     addresses: &[IpAddr],
     was_public: bool,
@@ -24,7 +24,7 @@ pub(crate) fn objection(
 /// Whether everybody means the same machine by this address.
 ///
 /// IANA's registries of special-purpose addresses say which are not global.
-pub(crate) fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => match embedded_v4(address) {
