@@ -5,6 +5,7 @@
 mod cache;
 mod check;
 mod compare;
+mod data;
 mod demo;
 mod hostile_models;
 mod inspect;

@@ -1,6 +1,7 @@
 //! Runs the program, and makes what it reads.
 
 pub mod http;
+pub mod rows;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
-    self, Outcome, cache, check, compare, inspect, loss, plugin, rank, run, schema, simulate,
+    self, Outcome, cache, check, compare, data, inspect, loss, plugin, rank, run, schema, simulate,
     tasks, verify, worker,
 };
 
@@ -39,6 +39,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Say everything that is wrong with competition and simulation files
     Check(check::Arguments),
+    /// Show which rows a round would draw, and freeze them
+    Data(data::Arguments),
     /// Print the log-probability of every token of a text under a model
     Loss(loss::Arguments),
     /// Compare two models row by row, and say how sure the difference is
@@ -81,6 +83,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Run(arguments) => run::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Data(arguments) => data::run(arguments),
         Command::Loss(arguments) => loss::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),

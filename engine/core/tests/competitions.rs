@@ -264,21 +264,43 @@ fn subnet_9_is_as_its_validator_has_it() {
         assert_eq!(ranking.on_all_failed, OnAllFailed::KeepPrevious);
         let one = |name: &str| ConfigRule::One(name.to_owned());
         let datasets = [
-            ("fineweb", "HuggingFaceFW/fineweb", ConfigRule::AllButDefault, 15, 0.30),
+            ("fineweb", "HuggingFaceFW/fineweb", ConfigRule::AllButDefault, 15, None, 0.30),
             (
                 "fineweb_edu2",
                 "HuggingFaceFW/fineweb-edu-score-2",
                 ConfigRule::AllButDefault,
                 15,
+                None,
                 0.25,
             ),
-            ("stackv2_dedup", "bigcode/the-stack-v2-dedup", one("default"), 30, 0.35),
-            ("pes2ox", "laion/Pes2oX-fulltext", one("pes2ov2"), 2, 0.05),
-            ("finemath_3p", "HuggingFaceTB/finemath", one("finemath-3plus"), 6, 0.03),
-            ("infiwebmath_3p", "HuggingFaceTB/finemath", one("infiwebmath-3plus"), 6, 0.02),
+            (
+                "stackv2_dedup",
+                "bigcode/the-stack-v2-dedup",
+                one("default"),
+                30,
+                Some(5_451_114_734),
+                0.35,
+            ),
+            ("pes2ox", "laion/Pes2oX-fulltext", one("pes2ov2"), 2, Some(8_242_000), 0.05),
+            (
+                "finemath_3p",
+                "HuggingFaceTB/finemath",
+                one("finemath-3plus"),
+                6,
+                Some(21_400_000),
+                0.03,
+            ),
+            (
+                "infiwebmath_3p",
+                "HuggingFaceTB/finemath",
+                one("infiwebmath-3plus"),
+                6,
+                Some(13_900_000),
+                0.02,
+            ),
         ];
         assert_eq!(competition.tasks.len(), datasets.len());
-        for (task, (name, repository, configs, pages, weight)) in
+        for (task, (name, repository, configs, pages, rows, weight)) in
             competition.tasks.iter().zip(datasets)
         {
             assert_eq!(task.name, name);
@@ -290,6 +312,8 @@ fn subnet_9_is_as_its_validator_has_it() {
             assert_eq!(dataset.location, location);
             assert_eq!((&dataset.configs, dataset.split.as_str()), (&configs, "train"));
             assert_eq!((dataset.pages, dataset.rows_per_page), (Some(pages), 50));
+            assert_eq!(dataset.rows, rows);
+            assert_eq!(dataset.blob.is_some(), name == "stackv2_dedup");
         }
     }
 }

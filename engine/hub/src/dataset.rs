@@ -64,6 +64,23 @@ pub fn open_dataset(rules: &DatasetRules) -> Result<Box<dyn Dataset>, HubError> 
     Ok(Box::new(dataset))
 }
 
+/// Parquet files that are open, one after the other.
+///
+/// # Errors
+/// When they have no row.
+pub(crate) fn parquet_dataset(
+    files: Vec<ParquetFile>,
+    what: &str,
+) -> Result<Box<dyn Dataset>, HubError> {
+    let files = files.into_iter().map(|file| Rows::Parquet(Box::new(file))).collect();
+    // What rows keep, the files know themselves.
+    let dataset = FileSet::new(files, LocalContext::default());
+    match dataset.is_empty() {
+        true => Err(HubError::NoRows { path: what.into() }),
+        false => Ok(Box::new(dataset)),
+    }
+}
+
 /// Files one after the other as one dataset.
 struct FileSet {
     /// Each with the index of its first row.
@@ -73,6 +90,7 @@ struct FileSet {
 }
 
 /// What reading a row needs beside its file.
+#[derive(Default)]
 struct LocalContext {
     members: Members,
     media: MediaFolder,

@@ -20,6 +20,9 @@ pub enum HubError {
         /// The file.
         path: PathBuf,
     },
+    /// A dataset that is elsewhere could not be read.
+    #[error(transparent)]
+    Dataset(#[from] crate::DatasetFault),
     /// A file of the net could not be had.
     #[error("download {url}")]
     Download {

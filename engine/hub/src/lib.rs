@@ -16,6 +16,7 @@ mod download;
 mod draw;
 mod error;
 mod files;
+mod frozen;
 mod index;
 pub mod limits;
 mod local;
@@ -25,6 +26,7 @@ mod model;
 pub mod net;
 mod parquet_rows;
 mod read_at;
+mod remote;
 
 pub use copies::{Likeness, ModelSketch, SketchedTensor, likeness};
 pub use dataset::open_dataset;
@@ -35,6 +37,8 @@ pub use digest::{
 pub use download::{Download, DownloadLimits, download, downloaded};
 pub use draw::{draw_rows, row_sha256, rows_sha256};
 pub use error::HubError;
+pub use frozen::{Frozen, FrozenError, FrozenIndex, Recorder};
 pub use local::LocalDatasets;
 pub use model::LocalModels;
 pub use net::DownloadFault;
+pub use remote::{AwsKeys, DataSettings, DatasetFault, Datasets};

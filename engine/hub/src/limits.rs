@@ -26,6 +26,33 @@ pub const MAX_NESTED_VALUES: u64 = 1 << 24;
 pub const MAX_ROW_VALUES: usize = 1 << 20;
 /// Row groups of one Parquet file that stay open where they were read last.
 pub const MAX_OPEN_ROW_GROUPS: usize = 4;
+/// How often the datasets server is asked for the same.
+pub const ROWS_ATTEMPTS: u32 = 15;
+/// Wait before it is asked again, of which up to half is left out.
+pub const ROWS_BACKOFF: Duration = Duration::from_secs(5);
+/// Time without a byte from it.
+pub const ROWS_READ_TIME: Duration = Duration::from_secs(15);
+/// Time for one page, all attempts included.
+pub const ROWS_TIME: Duration = Duration::from_secs(1200);
+/// Bytes of one answer of the datasets server.
+pub const MAX_ROWS_ANSWER_BYTES: u64 = 256 << 20;
+/// Bytes of one answer of the hub.
+pub const MAX_DATASET_ANSWER_BYTES: u64 = 16 << 20;
+/// Answers that a list of files may be spread over.
+pub const MAX_LISTED_PAGES: usize = 100;
+/// Files of a hub dataset that are read in place.
+pub const MAX_HUB_DATASET_FILES: usize = 1000;
+/// Bytes that are fetched at once of a file that is read in place.
+pub const READ_BLOCK_BYTES: u64 = 4 << 20;
+/// Such pieces that are held of each file.
+pub const READ_BLOCKS: usize = 8;
+/// Texts that are fetched at the same time.
+pub const MAX_BLOB_CONNECTIONS: usize = 8;
+/// Bytes of rows that are kept from round to round, unless the operator says
+/// otherwise.
+pub const ROW_CACHE_BYTES: u64 = 2 << 30;
+/// Bytes of the index of a frozen round.
+pub const MAX_FROZEN_INDEX_BYTES: u64 = 256 << 20;
 /// Bytes of all rows that one draw may give.
 pub const MAX_DRAWN_BYTES: u64 = 1 << 30;
 /// Folders within folders.

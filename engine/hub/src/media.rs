@@ -27,6 +27,7 @@ const FILE_NAME: &str = "file_name";
 
 /// The files that rows may name: those that the dataset's folder lists, so
 /// that no name leads out of it.
+#[derive(Default)]
 pub(crate) struct MediaFolder {
     files: BTreeMap<String, ListedFile>,
 }

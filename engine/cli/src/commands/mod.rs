@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod check;
 pub mod compare;
+pub mod data;
 mod engine;
 mod input;
 pub mod inspect;

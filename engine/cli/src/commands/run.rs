@@ -14,17 +14,19 @@ use evaltasks_core::contamination::Contamination;
 use evaltasks_core::limits::MAX_SUBMISSIONS;
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::RunResult;
-use evaltasks_core::source::ModelReference;
-use evaltasks_hub::{LocalDatasets, LocalModels};
+use evaltasks_core::source::{DatasetSource, ModelReference};
+use evaltasks_hub::LocalModels;
 
 use super::cache::CacheArguments;
+use super::data::{self, DataArguments, RoundData};
 use super::engine::{EngineArguments, open_tokenizer};
 use super::plugins::{PluginArguments, Tasks};
 use super::progress::Console;
 use super::worker::IsolationArguments;
 use super::{EXIT_INTERRUPTED, Outcome, input, print};
 use crate::report::{
-    Terminal, render_contamination, render_table, render_timing, write_contamination, write_results,
+    Terminal, render_contamination, render_table, render_timing, write_contamination,
+    write_results, write_rows,
 };
 use crate::round::{self, AnswerJournal, Engine, Observer, Plan, Round, RoundError, default_block};
 
@@ -35,7 +37,7 @@ const SEED_DIGITS: usize = 16;
 #[derive(Args)]
 #[command(after_help = "\
 Prints the leaderboard and writes results.json, samples_<task>.jsonl,
-timing.json and report.html to a directory of its own below DIR, named after
+rows_<task>.jsonl, timing.json and report.html to a directory of its own below DIR, named after
 FILE, the block and the seed. The same inputs write the same bytes, but for
 timing.json. A run that was ended goes on where it was when it is started again,
 by the answers in the cache.
@@ -64,12 +66,16 @@ pub struct Arguments {
     model: Vec<(String, PathBuf)>,
     /// Seed of the round, of up to 256 bits, in decimal or as 0x and
     /// hexadecimal digits
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", conflicts_with = "frozen")]
     seed: Seed,
     /// Block at which the round takes place: decides the schedule, delays and
     /// ages. By default the first block at which all submissions count
-    #[arg(long)]
+    #[arg(long, conflicts_with = "frozen")]
     block: Option<u64>,
+    /// Folder of a frozen round, which `evaltasks data --save` wrote: its rows
+    /// are used instead of the data, with its seed and block
+    #[arg(long, value_name = "DIR")]
+    frozen: Option<PathBuf>,
     /// Key or id of a competition to run, whatever the schedule says
     #[arg(long, value_name = "ID")]
     competition: Option<String>,
@@ -79,6 +85,8 @@ pub struct Arguments {
     /// Print results.json instead of the leaderboard
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    data: DataArguments,
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
@@ -98,21 +106,32 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let subnet = input::subnet_with(&arguments.file, &tasks)?;
     let submissions = submissions(arguments, &subnet)?;
     let file = arguments.file.display().to_string();
-    let block = arguments.block.unwrap_or_else(|| default_block(&subnet, &submissions));
+    let frozen = arguments.frozen.as_deref().map(|folder| data::frozen(folder, &subnet));
+    let frozen = frozen.transpose()?;
+    let (seed, block) = match &frozen {
+        Some(frozen) => (data::frozen_seed(frozen)?, Some(frozen.index().block)),
+        None => (arguments.seed.clone(), arguments.block),
+    };
+    let block = block.unwrap_or_else(|| default_block(&subnet, &submissions));
+    let rows = match frozen {
+        Some(frozen) => RoundData::Frozen(frozen),
+        None => RoundData::Live(Box::new(arguments.data.datasets())),
+    };
     let plan = Plan {
         file: &file,
         subnet: &subnet,
         submissions: &submissions,
         block,
-        seed: &arguments.seed,
+        seed: &seed,
         only: arguments.competition.as_deref(),
     };
-    let Some(mut round) = evaluate(arguments, &tasks, &plan)? else {
+    let Some(mut round) = evaluate(arguments, &tasks, rows.source(), &plan)? else {
         return Ok(Outcome::Interrupted);
     };
     round.timing.plugins = tasks.timings();
 
     let directory = arguments.out.join(round_name(&arguments.file, &plan));
+    write_rows(&directory, round.rows())?;
     let contamination: Vec<&Contamination> = round.contamination().collect();
     write_contamination(&directory, &contamination)?;
     let samples = round.log().map(Ok::<_, Infallible>);
@@ -166,7 +185,12 @@ fn named_directory(argument: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// The round; none when the operator ended it.
-fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<Round>> {
+fn evaluate(
+    arguments: &Arguments,
+    tasks: &Tasks,
+    datasets: &dyn DatasetSource,
+    plan: &Plan,
+) -> Result<Option<Round>> {
     let backend = arguments.isolation.backend(&arguments.engine)?;
     let journal = arguments.cache.open();
     // It is kept beside the answers, or not at all.
@@ -175,7 +199,7 @@ fn evaluate(arguments: &Arguments, tasks: &Tasks, plan: &Plan) -> Result<Option<
     let engine = Engine {
         backend: backend.as_ref(),
         models: &LocalModels,
-        datasets: &LocalDatasets,
+        datasets,
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: journal.as_ref().map(|journal| AnswerJournal::new(journal)),

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use evaltasks_core::random::Seed;
-use evaltasks_hub::{LocalDatasets, LocalModels};
+use evaltasks_hub::LocalModels;
 use serde_json::{Value, json};
 
+use super::data::DataArguments;
 use super::engine::{EngineArguments, open_tokenizer};
 use super::plugins::PluginArguments;
 use super::progress::Console;
@@ -59,6 +60,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
     plugins: PluginArguments,
@@ -74,11 +77,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let file = arguments.file.clone().unwrap_or_else(|| PathBuf::from(&receipt.result.file));
     let subnet = input::subnet_with(&file, &tasks)?;
     let backend = arguments.engine.backend()?;
+    let datasets = arguments.data.datasets();
     let console = Arc::new(Console::new(arguments.quiet));
     let engine = Engine {
         backend: &backend,
         models: &LocalModels,
-        datasets: &LocalDatasets,
+        datasets: &datasets,
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: None,

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use evaltasks_core::results::{
-    CompetitionResult, LoggedSample, RunResult, RunTiming, SubmissionResult,
+    CompetitionResult, LoggedSample, RowRecord, RunResult, RunTiming, SubmissionResult,
 };
 use evaltasks_core::task::Metric;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -64,6 +64,36 @@ where
     let page = render_html(result)?;
     write_whole(&directory.join("report.html"), |file| file.write_all(page.as_bytes()))?;
     write_json(&directory.join("results.json"), &ResultsFile::new(result))
+}
+
+/// Writes `rows_<task>.jsonl`: where every row of every task came from, and its
+/// digest. `rows` are in the order of competitions and tasks.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_rows<'a>(
+    directory: &Path,
+    rows: impl IntoIterator<Item = &'a RowRecord>,
+) -> Result<(), ReportError> {
+    std::fs::create_dir_all(directory)
+        .map_err(|source| ReportError::Write { path: directory.to_owned(), source })?;
+    let mut by_task: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    for row in rows {
+        let lines = by_task.entry(&row.task).or_default();
+        serde_json::to_writer(&mut *lines, row).map_err(|source| {
+            let path = rows_path(directory, &row.task);
+            ReportError::Serialize { path, source }
+        })?;
+        lines.push(b'\n');
+    }
+    for (task, lines) in by_task {
+        write_whole(&rows_path(directory, task), |file| file.write_all(&lines))?;
+    }
+    Ok(())
+}
+
+fn rows_path(directory: &Path, task: &str) -> PathBuf {
+    directory.join(format!("rows_{}.jsonl", utf8_percent_encode(task, FILE_NAME)))
 }
 
 /// The content of `results.json`, to be written or compared.

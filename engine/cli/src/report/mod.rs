@@ -29,7 +29,7 @@ pub(crate) use text::visible;
 
 pub use comparison::render_comparison;
 pub use contamination::{render_contamination, write_contamination};
-pub use files::{results_document, write_results};
+pub use files::{results_document, write_results, write_rows};
 pub use html::render_html;
 pub use paper::Terminal;
 pub use read::{SampleLines, read_result, read_result_text, read_samples};

@@ -22,6 +22,7 @@ mod guard;
 mod journal_tests;
 mod meter;
 mod prepare;
+mod preview;
 mod questions;
 mod replay;
 mod schedule;
@@ -53,9 +54,10 @@ pub use contest::open_tokenizer as competition_tokenizer;
 pub use evaluate::{Evaluation, Outcome};
 pub use guard::guard_backend;
 pub use prepare::drawn_rows;
+pub use preview::{CompetitionPreview, TaskPreview, preview};
 pub use questions::TaskAnswers;
 pub use replay::replay;
-pub use schedule::default_block;
+pub use schedule::{competitions_of, default_block};
 pub use score::ModelScore;
 
 /// What a round runs on.

@@ -7,18 +7,30 @@ use super::{Plan, RoundError};
 /// The competition that was asked for, else those that the schedule has at the
 /// plan's block.
 pub fn competitions<'a>(plan: &Plan<'a>) -> Result<Vec<&'a Competition>, RoundError> {
-    let all = &plan.subnet.competitions;
-    if let Some(wanted) = plan.only {
+    competitions_of(plan.subnet, plan.block, plan.only)
+}
+
+/// The competition that is named, else those that the schedule has at a block.
+///
+/// # Errors
+/// When there is none.
+pub fn competitions_of<'a>(
+    subnet: &'a Subnet,
+    block: u64,
+    only: Option<&str>,
+) -> Result<Vec<&'a Competition>, RoundError> {
+    let all = &subnet.competitions;
+    if let Some(wanted) = only {
         let found = all.iter().find(|one| one.key == wanted || one.id.to_string() == wanted);
         return found.map(|one| vec![one]).ok_or_else(|| {
             let known: Vec<_> = all.iter().map(|one| format!("{} ({})", one.key, one.id)).collect();
             RoundError::UnknownCompetition { wanted: wanted.to_owned(), known: known.join(", ") }
         });
     }
-    let active = plan.subnet.competitions_at(plan.block);
+    let active = subnet.competitions_at(block);
     if active.is_empty() {
-        let first = plan.subnet.schedule.first().map_or(0, |entry| entry.from_block);
-        return Err(RoundError::NothingScheduled { block: plan.block, first });
+        let first = subnet.schedule.first().map_or(0, |entry| entry.from_block);
+        return Err(RoundError::NothingScheduled { block, first });
     }
     Ok(active)
 }

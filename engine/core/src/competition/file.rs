@@ -473,7 +473,7 @@ pub struct DatasetSection {
     /// Rows in a page. Default: 50.
     #[serde(default)]
     pub rows_per_page: Field<Whole<1, { limits::MAX_ROWS_PER_PAGE }>>,
-    /// Rows of a hub dataset that pages are drawn from: each begins at a row
+    /// Rows that pages are drawn from: each begins at a row
     /// from 1 to this, whether there is one or not. Default: as many as there
     /// are.
     #[serde(default)]

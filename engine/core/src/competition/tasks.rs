@@ -276,7 +276,6 @@ fn dataset(context: &Context<'_>, given: &Given<DatasetSection>) -> Option<Datas
             without_effect(context, "configs", &section.configs, "a local path");
             without_effect(context, "split", &section.split, "a local path");
             without_effect(context, "files", &section.files, "a local path");
-            without_effect(context, "rows", &section.rows, "a local path");
         }
         Some(Location::Hub { .. }) => {
             without_effect(context, "unit", &section.unit, "a hub dataset");
@@ -284,11 +283,11 @@ fn dataset(context: &Context<'_>, given: &Given<DatasetSection>) -> Option<Datas
                 without_effect(context, "configs", &section.configs, "files");
                 without_effect(context, "split", &section.split, "files");
             }
-            if section.pages.is_absent() {
-                without_effect(context, "rows", &section.rows, "a dataset without `pages`");
-            }
         }
         None => {}
+    }
+    if section.pages.is_absent() {
+        without_effect(context, "rows", &section.rows, "a dataset without `pages`");
     }
     let configs = section.configs.optional(|given| Some(given.value.0.clone()));
     let split = section.split.optional(|given| Some(given.value.0.clone()));

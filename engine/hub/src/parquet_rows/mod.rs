@@ -25,6 +25,8 @@ use crate::HubError;
 use crate::limits::{MAX_FOOTER_BYTES, MAX_OPEN_ROW_GROUPS, MAX_ROW_BYTES};
 use crate::members::Members;
 use crate::read_at::ReadAt;
+pub(crate) use values::date;
+
 use cells::{CellFault, Cells, Column, assemble, column};
 use pages::{Pages, broken};
 use schema::Shape;

@@ -13,7 +13,7 @@ use crate::limits::{MAX_NESTED_VALUES, MAX_PAGE_BYTES, MAX_PAGE_HEADER_BYTES};
 use crate::read_at::ReadAt;
 
 /// Bytes that are read to find a page header in; nearly all are shorter.
-const HEADER_GUESS_BYTES: usize = 1 << 10;
+const HEADER_GUESS_BYTES: usize = 1 << 7;
 
 /// The pages of a column in one row group.
 pub(super) struct Pages {
@@ -73,7 +73,7 @@ impl Pages {
             let bytes = self.source.read_at(self.at, window).map_err(external)?;
             match read_page_header(&bytes) {
                 Err(Fault::Ends) if length < MAX_PAGE_HEADER_BYTES && window == length => {
-                    length = MAX_PAGE_HEADER_BYTES;
+                    length *= 8;
                 }
                 header => return header.map_err(|fault| broken(fault.text())),
             }

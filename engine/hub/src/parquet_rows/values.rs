@@ -113,7 +113,7 @@ fn bytes_json(bytes: &[u8], kind: Kind) -> Option<Value> {
 /// `2024-01-31` of days since 1970.
 ///
 /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn date(days: i64) -> String {
+pub(crate) fn date(days: i64) -> String {
     let days = i128::from(days) + 719_468;
     let era = days.div_euclid(146_097);
     let of_era = days.rem_euclid(146_097);

@@ -1,0 +1,328 @@
+//! Parquet files of a repository, read in place.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use evaltasks_core::competition::DatasetRules;
+use evaltasks_core::source::Dataset;
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::{DatasetFault, Datasets};
+use crate::dataset::parquet_dataset;
+use crate::limits::{
+    MAX_DATASET_ANSWER_BYTES, MAX_HUB_DATASET_FILES, MAX_LISTED_PAGES, READ_BLOCK_BYTES,
+    READ_BLOCKS,
+};
+use crate::members::Members;
+use crate::net::{Answer, Ask, Net};
+use crate::parquet_rows::ParquetFile;
+use crate::read_at::ReadAt;
+use crate::{DownloadFault, HubError};
+
+/// The branch of a repository that is read where none is named.
+const MAIN: &str = "main";
+
+/// Files of a dataset at one commit.
+pub(super) struct OpenFiles {
+    pub dataset: Box<dyn Dataset>,
+    pub commit: String,
+}
+
+#[derive(Deserialize)]
+struct RevisionAnswer {
+    sha: String,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+}
+
+impl Datasets {
+    /// The files of a repository that match a pattern, as one dataset, in the
+    /// order of their paths' bytes.
+    pub(super) fn open_files(
+        &self,
+        repository: &str,
+        revision: Option<&str>,
+        pattern: &str,
+        rules: &DatasetRules,
+    ) -> Result<OpenFiles, HubError> {
+        let revision = revision.unwrap_or(MAIN);
+        let what = format!("the files of {repository} at {revision}");
+        let url = self.hub_url(&["api", "datasets"], repository, &["revision", revision])?;
+        let (bytes, _) = self.ask_hub(&what, url.as_str())?;
+        let RevisionAnswer { sha: commit } = parse(&what, &bytes)?;
+        let mut files = self.list(&what, repository, &commit, pattern)?;
+        files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+        let members = Members::new(rules);
+        let mut opened = Vec::with_capacity(files.len());
+        for file in files {
+            let parts: Vec<&str> = ["resolve", commit.as_str()].into_iter().collect();
+            let mut url = self.hub_url(&["datasets"], repository, &parts)?;
+            if let Ok(mut segments) = url.path_segments_mut() {
+                segments.extend(file.path.split('/'));
+            }
+            let name = format!("{repository}/{}", file.path);
+            let place = RangeAt {
+                net: Arc::clone(&self.net),
+                url: url.to_string(),
+                token: self.settings.token.clone(),
+                name: name.clone(),
+                bytes: file.size,
+                blocks: Mutex::default(),
+            };
+            opened.push(ParquetFile::open(&name, Arc::new(place), &members)?);
+        }
+        Ok(OpenFiles { dataset: parquet_dataset(opened, &what)?, commit })
+    }
+
+    fn list(
+        &self,
+        what: &str,
+        repository: &str,
+        commit: &str,
+        pattern: &str,
+    ) -> Result<Vec<Entry>, DatasetFault> {
+        let mut url = self.hub_url(&["api", "datasets"], repository, &["tree", commit])?;
+        url.query_pairs_mut().append_pair("recursive", "true");
+        let mut next = Some(url.to_string());
+        let mut files: Vec<Entry> = Vec::new();
+        let mut pages = 0;
+        while let Some(url) = next {
+            pages += 1;
+            let (bytes, link) = self.ask_hub(what, &url)?;
+            let entries: Vec<Entry> = parse(what, &bytes)?;
+            let is_wanted = |entry: &Entry| entry.kind == "file" && matches(pattern, &entry.path);
+            files.extend(entries.into_iter().filter(is_wanted));
+            next = link.filter(|_| pages < MAX_LISTED_PAGES);
+        }
+        match files.len() {
+            0 => Err(DatasetFault::Nothing {
+                dataset: repository.to_owned(),
+                what: format!("file that matches {pattern:?}"),
+                found: "others".to_owned(),
+            }),
+            1..=MAX_HUB_DATASET_FILES => Ok(files),
+            files => Err(DatasetFault::TooManyFiles {
+                dataset: repository.to_owned(),
+                files,
+                limit: MAX_HUB_DATASET_FILES,
+            }),
+        }
+    }
+
+    /// The body of an answer, and the address of the next page.
+    fn ask_hub(&self, what: &str, url: &str) -> Result<(Vec<u8>, Option<String>), DatasetFault> {
+        let token = self.settings.token.as_deref();
+        let ask =
+            Ask { url, headers: &[], token, range: None, max_bytes: MAX_DATASET_ANSWER_BYTES };
+        let answer = super::ask(&self.net, url, |attempt| {
+            let answer = attempt.get(&ask)?.expect(&[200])?;
+            let next = next_page(&answer);
+            Ok((answer.body.bytes()?, next))
+        });
+        answer.map_err(|source| DatasetFault::Ask { what: what.to_owned(), source })
+    }
+
+    fn hub_url(
+        &self,
+        before: &[&str],
+        repository: &str,
+        after: &[&str],
+    ) -> Result<Url, DatasetFault> {
+        let bad = || DatasetFault::Ask {
+            what: repository.to_owned(),
+            source: DownloadFault::Refused {
+                url: self.settings.hub.clone(),
+                reason: "is no address of a hub; set HF_ENDPOINT to one",
+            },
+        };
+        let mut url = Url::parse(&self.settings.hub).map_err(|_| bad())?;
+        url.path_segments_mut()
+            .map_err(|()| bad())?
+            .pop_if_empty()
+            .extend(before)
+            .extend(repository.split('/'))
+            .extend(after);
+        Ok(url)
+    }
+}
+
+/// `<address>; rel="next"`, among others.
+fn next_page(answer: &Answer) -> Option<String> {
+    let links = answer.header("link")?.split(',');
+    let next = links.map(str::trim).find(|link| link.contains("rel=\"next\""))?;
+    let (address, _) = next.strip_prefix('<')?.split_once('>')?;
+    Some(address.to_owned())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, DatasetFault> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| DatasetFault::Answer { what: what.to_owned(), reason: error.to_string() })
+}
+
+/// Whether a path matches a pattern in which `*` stands for any part of a
+/// name, and `**` for any folders.
+fn matches(pattern: &str, path: &str) -> bool {
+    let pattern: Vec<&str> = pattern.split('/').collect();
+    let path: Vec<&str> = path.split('/').collect();
+    // Whether the pattern's first parts match the path's first parts, row by
+    // row.
+    let mut reached = vec![false; path.len() + 1];
+    reached[0] = true;
+    for part in pattern {
+        let mut next = vec![false; path.len() + 1];
+        for at in 0..=path.len() {
+            next[at] = if part == "**" {
+                reached[at] || (at > 0 && next[at - 1])
+            } else {
+                at > 0 && reached[at - 1] && name_matches(part, path[at - 1])
+            };
+        }
+        reached = next;
+    }
+    reached.last().copied().unwrap_or(false)
+}
+
+fn name_matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// A file behind a server, read in blocks.
+struct RangeAt {
+    net: Arc<Net>,
+    url: String,
+    token: Option<String>,
+    name: String,
+    bytes: u64,
+    /// The blocks read last, the latest in front.
+    blocks: Mutex<VecDeque<(u64, Vec<u8>)>>,
+}
+
+impl fmt::Debug for RangeAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RangeAt").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl RangeAt {
+    fn fetch(&self, start: u64, length: usize) -> Result<Vec<u8>, HubError> {
+        let range = start..start + length as u64;
+        let ask = Ask {
+            url: &self.url,
+            headers: &[],
+            token: self.token.as_deref(),
+            range: Some(range.clone()),
+            max_bytes: length as u64,
+        };
+        let fetched = super::ask(&self.net, &self.url, |attempt| {
+            let answer = attempt.get(&ask)?.expect(&[200, 206])?;
+            let whole = answer.status == 200 && range == (0..self.bytes);
+            let part = answer.content_range().is_some_and(|(found, _)| found == range);
+            if !whole && !part {
+                let reason = "it sends other bytes than those that were asked for".to_owned();
+                return Err(DownloadFault::BadAnswer { reason });
+            }
+            let bytes = answer.body.bytes()?;
+            if bytes.len() == length { Ok(bytes) } else { Err(DownloadFault::Truncated) }
+        });
+        let what = format!("bytes {} to {} of {}", range.start, range.end, self.name);
+        Ok(fetched.map_err(|source| DatasetFault::Ask { what, source })?)
+    }
+
+    /// Bytes from the one block that holds `at`.
+    fn from_block(&self, at: u64, bytes: &mut Vec<u8>, wanted: usize) -> Result<(), HubError> {
+        let block = at - at % READ_BLOCK_BYTES;
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match blocks.iter().position(|(start, _)| *start == block) {
+            Some(found) => blocks.remove(found),
+            None => {
+                let length = READ_BLOCK_BYTES.min(self.bytes - block) as usize;
+                Some((block, self.fetch(block, length)?))
+            }
+        };
+        if let Some((start, content)) = found {
+            let from = (at - start) as usize;
+            bytes.extend(content.iter().skip(from).take(wanted));
+            blocks.push_front((start, content));
+            blocks.truncate(READ_BLOCKS);
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for RangeAt {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, start: u64, length: usize) -> Result<Vec<u8>, HubError> {
+        let is_there = start.checked_add(length as u64).is_some_and(|end| end <= self.bytes);
+        if !is_there {
+            let what = format!("bytes from {start} of {}", self.name);
+            return Err(DatasetFault::Ask { what, source: DownloadFault::Truncated }.into());
+        }
+        // The end of a file is read by itself: it is small, and the block that
+        // it is in may not be wanted.
+        if start + length as u64 == self.bytes {
+            return self.fetch(start, length);
+        }
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            let before = bytes.len();
+            self.from_block(start + before as u64, &mut bytes, length - before)?;
+            if bytes.len() == before {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_files_a_pattern_means() {
+        let rows = [
+            ("data/*.parquet", "data/a.parquet", true),
+            ("data/*.parquet", "data/.parquet", true),
+            ("data/*.parquet", "data/a/b.parquet", false),
+            ("data/*.parquet", "data/a.json", false),
+            ("**/*.parquet", "a.parquet", true),
+            ("**/*.parquet", "a/b/c.parquet", true),
+            ("a/**", "a/b/c", true),
+            ("a/**/c", "a/c", true),
+            ("a/**/c", "a/b", false),
+            ("*", "a", true),
+            ("*", "a/b", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("train-00000-of-*.parquet", "train-00000-of-00002.parquet", true),
+            ("a", "a", true),
+            ("", "a", false),
+        ];
+        for (pattern, path, expected) in rows {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+}
