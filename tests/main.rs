@@ -13,6 +13,7 @@ mod parity;
 mod plugins;
 mod rank;
 mod run;
+mod simulate;
 mod support;
 mod tasks;
 mod text_tasks;

@@ -18,6 +18,7 @@ mod read;
 #[cfg(test)]
 mod sample;
 mod samples;
+mod simulation;
 mod table;
 mod text;
 mod timing;

@@ -39,9 +39,8 @@ pub fn render_simulation(result: &SimulationResult, terminal: Terminal) -> Strin
 /// What was played, in a sentence without a full stop.
 fn summary(result: &SimulationResult) -> String {
     let competition = result.competition.as_ref();
-    let competition = competition.map_or_else(String::new, |title| {
-        format!(" · rules of {}", text::visible(title))
-    });
+    let competition = competition
+        .map_or_else(String::new, |title| format!(" · rules of {}", text::visible(title)));
     format!(
         "EvalTasks {} · {} · {} epochs of {} blocks · {}{competition} · seed {}",
         result.engine,
@@ -114,7 +113,9 @@ fn tokens(amount: f64) -> String {
 fn leaders(result: &SimulationResult) -> String {
     let named = result.leaders.iter().take(MAX_LEADERS);
     let named: Vec<String> = named
-        .map(|one| format!("{} from epoch {}", text::shorten(&one.name, NAME_COLUMNS), one.from_epoch))
+        .map(|one| {
+            format!("{} from epoch {}", text::shorten(&one.name, NAME_COLUMNS), one.from_epoch)
+        })
         .collect();
     let hidden = result.leaders.len().saturating_sub(MAX_LEADERS);
     let more = if hidden > 0 { format!(", and {hidden} more changes") } else { String::new() };
