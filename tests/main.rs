@@ -14,6 +14,7 @@ mod parity;
 mod plugins;
 mod rank;
 mod run;
+mod simulate;
 mod speech;
 mod support;
 mod tasks;

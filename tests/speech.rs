@@ -66,7 +66,7 @@ submissions:
         let transcripts: Vec<String> = first
             .filter(|line| line["uid"] == 1 && line["skipped"].is_null())
             .map(|line| {
-                let json = line["resps"][0]["answer"]["custom"]["json"].as_str().unwrap();
+                let json = line["responses"][0]["answer"]["custom"]["json"].as_str().unwrap();
                 let answer: Value = serde_json::from_str(json).unwrap();
                 answer["text"].as_str().unwrap().to_owned()
             })
