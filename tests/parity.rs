@@ -44,6 +44,13 @@ fn every_number_is_that_of_the_harness() {
             compare_metric(task, name, &found[task][name], expected, worst);
         }
     }
+    // 14 rows and 3 share what the group weighs.
+    let tasks = result["competitions"][0]["tasks"].as_array().unwrap();
+    for (name, rows) in [("mixed.mixed_pairs", 14.0), ("mixed.mixed_empty", 3.0)] {
+        let task = tasks.iter().find(|task| task["name"] == name).unwrap();
+        let (weight, expected) = (task["weight"].as_f64().unwrap(), 0.05 * rows / 17.0);
+        assert!((weight - expected).abs() < 1e-12, "{task}");
+    }
     for (group, metrics) in expected["groups"].as_object().unwrap() {
         for (name, expected) in metrics.as_object().unwrap() {
             compare_metric(group, name, &model["groups"][group][name], expected, 0.0);
