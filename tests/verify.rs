@@ -118,7 +118,11 @@ fn every_change_is_found_and_named() {
     type Expected = (Option<&'static str>, Option<u64>, Option<u64>, &'static str);
     let rows: Vec<(&str, Change, Expected)> = vec![
         ("quick.yaml", replace("fixed: 0.01", "fixed: 0.02"), (None, None, None, "rules_sha256")),
-        ("code.jsonl", replace("blessing", "Blessing"), (Some("code"), None, None, "data[0].sha256")),
+        (
+            "code.jsonl",
+            replace("blessing", "Blessing"),
+            (Some("code"), None, None, "data[0].sha256"),
+        ),
         ("hasty/config.json", replace("\n", "\n\n"), (None, Some(0), None, "model_sha256")),
         (&results, Box::new(at("/backend", json!("other"))), (None, None, None, "backend")),
         (&results, Box::new(at("/engine", json!("0.0.1"))), (None, None, None, "engine")),
