@@ -32,7 +32,7 @@ pub enum Filter {
     Lowercase(NoOptions),
     /// Each text in upper case.
     Uppercase(NoOptions),
-    /// Each text without one leading space.
+    /// Each text without white space at its edges.
     RemoveWhitespace(NoOptions),
     /// Each text replaced by what a table has for it.
     Map(MapOptions),
@@ -182,7 +182,7 @@ fn apply(filter: &Filter, texts: Vec<String>) -> Vec<String> {
         Filter::Lowercase(_) => texts.iter().map(|text| text.to_lowercase()).collect(),
         Filter::Uppercase(_) => texts.iter().map(|text| text.to_uppercase()).collect(),
         Filter::RemoveWhitespace(_) => {
-            texts.iter().map(|text| text.strip_prefix(' ').unwrap_or(text).to_owned()).collect()
+            texts.iter().map(|text| python::strip(text).to_owned()).collect()
         }
         Filter::Map(MapOptions { mapping_dict, default_value }) => texts
             .iter()
