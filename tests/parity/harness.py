@@ -71,7 +71,7 @@ def main():
     )
     subtasks = {group: names for group, names in found["group_subtasks"].items() if names}
     # This engine names a task of a group after both.
-    names = {task: f"{group}.{task}" for group, tasks in subtasks.items() for task in tasks}
+    full_names = {task: f"{group}.{task}" for group, tasks in subtasks.items() for task in tasks}
     tasks = {}
     for task, metrics in found["results"].items():
         if task not in found["samples"]:
@@ -91,7 +91,7 @@ def main():
             for sample in sorted(samples, key=lambda one: (one["filter"], one["doc_id"]))
         ]
         numbers = {key: plain(one) for key, one in metrics.items() if "," in key}
-        tasks[names.get(task, task).removeprefix("parity_")] = {"metrics": numbers, "samples": kept}
+        tasks[full_names.get(task, task).removeprefix("parity_")] = {"metrics": numbers, "samples": kept}
     groups = {
         group.removeprefix("parity_"): {key: plain(one) for key, one in metrics.items() if "," in key}
         for group, metrics in found["groups"].items()

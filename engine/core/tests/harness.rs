@@ -282,7 +282,8 @@ fn what_is_wrong_with_a_group_is_told() {
         ("task: [../one]", entry, "./g/g.yaml:1: the task `../one` is no name, or listed twice"),
         ("task: [one, one]", entry, "./g/g.yaml:1: the task `one` is no name, or listed twice"),
         ("task: [one, {x: 1}]", entry, "./g/g.yaml:1: a task of a group is a name, or a mapping"),
-        ("task: [g]", entry, "./g/g.yaml:1: the group `g` is in another group"),
+        ("task: [g]", entry, "./g/g.yaml:1: the file includes itself"),
+        ("task: [inner]", entry, "./g/g.yaml:1: the group `inner` is in another group"),
         ("task: [one]\nnum_fewshot: 1", entry, "./g/g.yaml:2: the key `num_fewshot` of a group"),
         (
             "task: [one]\naggregate_metric_list: [{metric: acc, aggregation: median}]",
@@ -302,7 +303,8 @@ fn what_is_wrong_with_a_group_is_told() {
         ("task: [{task: one, process_docs: x}]", entry, "./g/g.yaml:1: the key `process_docs`"),
     ];
     for (group, entry, expected) in cases {
-        let files = [("/here/g/g.yaml", *group), ONE, TWO, SHARED];
+        let inner = ("/here/g/inner.yaml", "group: inner\ntask: [one]");
+        let files = [("/here/g/g.yaml", *group), ONE, TWO, SHARED, inner];
         let problems = tasks(entry, &files).unwrap_err();
         assert!(problems.contains(expected), "{group}: {problems}");
     }
