@@ -7,6 +7,7 @@ mod check;
 mod compare;
 mod demo;
 mod hostile_models;
+mod hub;
 mod inspect;
 mod loss;
 mod parity;

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod check;
 pub mod compare;
 mod engine;
+mod hub;
 mod input;
 pub mod inspect;
 pub mod loss;
@@ -79,7 +80,7 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         }
         RoundError::NoSubmissions { .. } => Some(
             "list models under `submissions:` in the competition file, or give --submissions FILE \
-             or --model NAME=DIR",
+             or --model NAME=MODEL",
         ),
         RoundError::UnknownCompetition { .. } => Some("give its key or its id"),
         RoundError::Tokenizer { .. } => {

@@ -20,6 +20,7 @@ mod tasks;
 pub use canonical::rules_sha256;
 pub use check::{Known, ReadFile, check, check_with, schema};
 pub use file::CompetitionFile;
+pub use location::{is_commit_hash, is_repository};
 pub use pins::{PluginPin, plugin_pins, with_digests};
 pub use plugins::{FindPlugin, PluginLocation, PluginPart, PluginProblem, PluginReference};
 pub use scores::{Loss, Score, ScoresFile, check_scores};
