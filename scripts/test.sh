@@ -19,7 +19,7 @@ command -v cc >/dev/null 2>&1 || {
 wasm=wasm32-unknown-unknown
 tools=$PWD/target/tools
 export PATH="$tools/componentize-py/bin:$tools/node_modules/.bin:$PATH"
-export PYTHONPATH="$tools/componentize-py:$tools/ziglang${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$tools/componentize-py:$tools/ziglang:$tools/huggingface_hub${PYTHONPATH:+:$PYTHONPATH}"
 rust() { # by rustup, or as Debian's packages
     [ -d "$(rustc --print target-libdir --target $wasm 2>/dev/null)" ] || debian_rust ||
         rustup target add $wasm || {
@@ -48,6 +48,15 @@ for language in rust c python javascript; do
     fi
 done
 export REQUIRE_WASM_TOOLCHAIN="${REQUIRE_WASM_TOOLCHAIN:-$ready}"
+
+# The library that models of the hub are shared with; a test skips it where it
+# cannot be had, and fails when REQUIRE_HUGGINGFACE_HUB is set.
+echo "== huggingface_hub"
+if python3 -c "import huggingface_hub" >/dev/null 2>&1 || python_tool huggingface_hub; then
+    export REQUIRE_HUGGINGFACE_HUB="${REQUIRE_HUGGINGFACE_HUB-1}"
+else
+    echo "nothing is shared with huggingface_hub: it cannot be installed here"
+fi
 
 echo "== format"
 cargo fmt --all -- --check

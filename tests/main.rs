@@ -8,6 +8,7 @@ mod compare;
 mod data;
 mod demo;
 mod hostile_models;
+mod hub;
 mod inspect;
 mod loss;
 mod parity;

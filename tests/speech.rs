@@ -59,7 +59,8 @@ submissions:
             assert!((value - rate).abs() < 1e-12, "{found}: {rate}");
             assert!(found["stderr"].as_f64().unwrap() > 0.0, "{found}");
         }
-        let samples = files(&out).into_iter().find(|(name, _)| name.ends_with("samples_spoken.jsonl"));
+        let samples =
+            files(&out).into_iter().find(|(name, _)| name.ends_with("samples_spoken.jsonl"));
         let (_, lines) = samples.unwrap();
         let lines = String::from_utf8(lines).unwrap();
         let first = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -382,6 +382,10 @@ pub struct PluginTiming {
     pub seconds: f64,
 }
 
+/// The step in which a round waits for a model that has to be fetched; what is
+/// fetched while another model is at work costs no time.
+pub const FETCH: &str = "fetch";
+
 /// How long one part of a run took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepTiming {

@@ -1,6 +1,6 @@
 //! Where rows and models come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,4 +86,16 @@ pub trait ModelSource: Send + Sync {
         reference: &ModelReference,
         max_bytes: Option<u64>,
     ) -> Result<PathBuf, SourceError>;
+
+    /// The directory with the files of a tokenizer of the hub. Where no
+    /// revision is given, it is the newest.
+    fn fetch_tokenizer(
+        &self,
+        repository: &str,
+        revision: Option<&str>,
+    ) -> Result<PathBuf, SourceError>;
+
+    /// Tells that what [`ModelSource::fetch`] gave is not needed any more: it
+    /// may be removed to make room.
+    fn release(&self, _path: &Path) {}
 }

@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::hub::HubFault;
 use crate::net::DownloadFault;
 
 /// Why a model or a dataset could not be had. Reads after "failed to ...".
@@ -38,6 +39,14 @@ pub enum HubError {
     NeedsHub {
         /// Repository, with its revision.
         what: String,
+    },
+    /// A repository of the hub could not be had.
+    #[error("fetch {what}")]
+    Hub {
+        /// Repository, with its revision.
+        what: String,
+        /// Why.
+        source: HubFault,
     },
     /// Something other than a directory or a GGUF file was given as a model.
     #[error("use {} as a model: it is neither a directory nor a .gguf file", path.display())]
@@ -221,6 +230,12 @@ pub enum HubError {
 }
 
 impl HubError {
+    /// Says which repository it was.
+    pub(crate) fn hub(what: &str) -> impl FnOnce(HubFault) -> Self + use<> {
+        let what = what.to_owned();
+        move |source| HubError::Hub { what, source }
+    }
+
     /// Adapts an error of the operating system.
     pub(crate) fn read(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -90,3 +90,24 @@ pub const MIN_WINDOW_BYTES: u64 = 32 << 10;
 pub const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
 /// Connections to one server that are kept for the next request.
 pub const MAX_IDLE_CONNECTIONS: usize = 8;
+/// Files of a model that are downloaded at once.
+pub const HUB_CONNECTIONS: usize = 4;
+/// Bytes of a token file.
+pub const MAX_TOKEN_BYTES: u64 = 4096;
+/// Bytes of a branch's or tag's name.
+pub const MAX_REVISION_BYTES: usize = 200;
+/// Files that a repository of the hub may have.
+pub const MAX_REPOSITORY_FILES: usize = 50_000;
+/// Bytes of a path in a repository.
+pub const MAX_HUB_PATH_BYTES: usize = 1024;
+/// Pages of a repository's list of files.
+pub const MAX_HUB_PAGES: usize = 64;
+/// Bytes of one answer of the hub that is not a file's content.
+pub const MAX_HUB_ANSWER_BYTES: u64 = 16 << 20;
+/// Bytes of a list of files that was kept.
+pub const MAX_KEPT_LISTING_BYTES: u64 = 64 << 20;
+/// Bytes of a file that is read in whole to look at a model: its configuration,
+/// its weight index, its tokenizer.
+pub const MAX_OUTLINE_FILE_BYTES: u64 = 64 << 20;
+/// Bytes that are asked for where the length of a header is not known yet.
+pub const FIRST_HEADER_BYTES: u64 = 64 << 10;

@@ -28,6 +28,14 @@ impl ModelSource for LocalModels {
             }
         }
     }
+
+    fn fetch_tokenizer(
+        &self,
+        repository: &str,
+        _revision: Option<&str>,
+    ) -> Result<PathBuf, SourceError> {
+        Err(HubError::NeedsHub { what: repository.to_owned() }.into())
+    }
 }
 
 fn check_path(path: &Path) -> Result<PathBuf, HubError> {

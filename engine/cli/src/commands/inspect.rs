@@ -1,19 +1,22 @@
 //! `evaltasks inspect`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 use evaltasks_core::backend::{Backend, RunControl};
 use evaltasks_core::commitment::secure_hash;
 use evaltasks_core::competition::{Competition, DEFAULT_COPY_SIMILARITY, Location, TokenizerRule};
 use evaltasks_core::model::{Checkpoint, Violation, group_digits};
 use evaltasks_core::results::CopyKind;
-use evaltasks_core::source::{ModelReference, ModelSource};
-use evaltasks_hub::{Likeness, LocalModels, ModelSketch, directory_hash, likeness, sketch_model};
+use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
+use evaltasks_hub::hub::Pinned;
+use evaltasks_hub::{Hub, Likeness, ModelSketch, directory_hash, likeness, sketch_model};
 use serde::Serialize;
 
 use super::engine::{EngineArguments, open_tokenizer};
+use super::hub::{HubArguments, model_reference};
 use super::{Outcome, input, print, print_json};
 use crate::report::visible;
 use crate::round::{guard_backend, reason};
@@ -25,7 +28,9 @@ const SKETCH_KEY: u64 = 0;
 #[derive(Args)]
 #[command(after_help = "\
 Headers and digests are read, and the norms of the weights where a competition
-limits them; the model is not run.
+limits them; the model is not run. Of a model on the hub, only the configuration
+and the headers are asked for: what can be known from them is checked before
+anything else is downloaded.
 
 The directory hash is over every file, hidden ones too. With the key of the
 miner it becomes the secure hash, which a commitment on subnet 9 holds.
@@ -35,10 +40,12 @@ Examples:
   evaltasks inspect ./my-model.gguf
   evaltasks inspect ./my-model --hotkey 5F3sa2TJAWMqDhXG6jhV4N8ko9SxwGy8TpaNS1repo5EYjQX
   evaltasks inspect ./my-model --against ./base-model
-  evaltasks inspect ./my-model --competitions competitions/sn9.yaml")]
+  evaltasks inspect ./my-model --competitions competitions/sn9.yaml
+  evaltasks inspect HuggingFaceTB/SmolLM2-135M@main --competitions competitions/sn9.yaml")]
 pub struct Arguments {
-    /// Directory of the model, or its GGUF file
-    model: PathBuf,
+    /// Directory of the model, its GGUF file, or organisation/name@revision on
+    /// the hub
+    model: String,
     /// Competition file: say of each competition whether it accepts the model
     #[arg(long, value_name = "FILE")]
     competitions: Option<PathBuf>,
@@ -54,6 +61,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    hub: HubArguments,
 }
 
 /// What `--json` prints.
@@ -61,12 +70,15 @@ pub struct Arguments {
 struct Report {
     #[serde(flatten)]
     checkpoint: Checkpoint,
-    /// SHA-256 over the names and contents of all files.
-    model_sha256: String,
-    /// SHA-256 over all tensors, whatever their names and files.
+    /// SHA-256 over the names and contents of all files; none of a model that
+    /// is not on this machine.
+    model_sha256: Option<String>,
+    /// SHA-256 over all tensors, whatever their names and files; none of such a
+    /// model either.
     tensors_sha256: Option<String>,
-    /// Over the contents of all files, as subnet 9 hashes directories.
-    directory_hash: String,
+    /// Over the contents of all files, as subnet 9 hashes directories; none of
+    /// a model that is not on this machine.
+    directory_hash: Option<String>,
     /// The directory hash and `--hotkey`, as a commitment holds them.
     secure_hash: Option<String>,
     /// What `--against` found.
@@ -99,35 +111,23 @@ struct Verdict {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let backend = arguments.engine.backend()?;
-    let reference = ModelReference::Directory(arguments.model.clone());
-    let directory = LocalModels.fetch(&reference, None).map_err(|error| anyhow!(error))?;
-    let checkpoint = guard_backend(|| backend.inspect(&directory))?;
-    let (digest, sketch) = sketch_model(&directory, SKETCH_KEY)?;
-    let against = arguments.against.as_deref();
-    let likeness = against.map(|other| compare(&sketch, other)).transpose()?;
     let subnet = arguments.competitions.as_deref().map(input::subnet).transpose()?;
-    let competitions = subnet.map_or_else(Vec::new, |subnet| {
-        subnet.competitions.iter().map(|rules| verdict(rules, &checkpoint, &backend)).collect()
-    });
-    let directory_hash = directory_hash(&directory, &digest)?;
-    let report = Report {
-        secure_hash: arguments.hotkey.as_ref().map(|key| secure_hash(&directory_hash, key)),
-        directory_hash,
-        likeness,
-        checkpoint,
-        model_sha256: digest.model_sha256,
-        tensors_sha256: digest.tensors_sha256,
-        competitions,
+    let competitions = subnet.map_or_else(Vec::new, |subnet| subnet.competitions);
+    let hub = arguments.hub.hub(None, Arc::default());
+    let inspector = Inspector {
+        backend: &backend,
+        hub: &hub,
+        competitions: &competitions,
+        against: arguments.against.as_deref(),
+        hotkey: arguments.hotkey.as_deref(),
+    };
+    let report = match model_reference(&arguments.model) {
+        ModelReference::Repository { repository, revision } => {
+            inspector.remote(&hub.pin(&repository, Some(&revision))?)?
+        }
+        local @ ModelReference::Directory(_) => inspector.local(&local)?,
     };
     if arguments.json { print_json(&report) } else { print(&text(&report)) }
-}
-
-fn compare(sketch: &ModelSketch, other: &Path) -> Result<Comparison> {
-    let reference = ModelReference::Directory(other.to_owned());
-    let directory = LocalModels.fetch(&reference, None).map_err(|error| anyhow!(error))?;
-    let (_, other_sketch) = sketch_model(&directory, SKETCH_KEY)?;
-    let Likeness { similarity, kind } = likeness(sketch, &other_sketch, DEFAULT_COPY_SIMILARITY);
-    Ok(Comparison { against: other.to_owned(), similarity, copy: kind })
 }
 
 /// An address as it is written: 35 bytes in base 58. Its checksum is not
@@ -141,43 +141,122 @@ fn ss58_address(text: &str) -> Result<String, String> {
     Err("an address has 47 or 48 letters and digits, none of them 0, O, I or l".to_owned())
 }
 
-fn verdict(competition: &Competition, checkpoint: &Checkpoint, backend: &dyn Backend) -> Verdict {
-    let rules = &competition.model;
-    let mut unchecked = Vec::new();
-    let vocabulary_size = vocabulary_size(&rules.tokenizer, checkpoint)
-        .map_err(|reason| unchecked.push(format!("the vocabulary was not checked: {reason}")))
-        .unwrap_or(None);
-    let mut violations = rules.constraints(vocabulary_size).violations(checkpoint);
-    // A round reads the weights only of a model whose headers are in order.
-    if let (Some(limits), true) = (&rules.norms, violations.is_empty()) {
-        let control = RunControl::default();
-        match guard_backend(|| backend.norm_violations(checkpoint, limits, &control)) {
-            Ok(found) => violations.extend(found),
-            Err(error) => unchecked.push(format!("failed to {}", reason(&error))),
-        }
-    }
-    Verdict {
-        key: competition.key.clone(),
-        id: competition.id,
-        accepted: violations.is_empty(),
-        violations,
-        unchecked,
-    }
+/// Looks at models by the rules of some competitions.
+struct Inspector<'a> {
+    backend: &'a dyn Backend,
+    hub: &'a Hub,
+    competitions: &'a [Competition],
+    against: Option<&'a Path>,
+    hotkey: Option<&'a str>,
 }
 
-/// Ids of the tokenizer that the model would be read with, if with any.
-fn vocabulary_size(rule: &TokenizerRule, checkpoint: &Checkpoint) -> Result<Option<u64>, String> {
-    let path = match rule {
-        TokenizerRule::Without => return Ok(None),
-        TokenizerRule::Submission => &checkpoint.directory,
-        TokenizerRule::Fixed(Location::Local(path)) => path,
-        TokenizerRule::Fixed(location @ Location::Hub { .. }) => {
-            return Err(format!("the tokenizer {location} is not on this machine"));
+impl Inspector<'_> {
+    fn local(&self, model: &ModelReference) -> Result<Report> {
+        let directory = self.hub.fetch(model, None).map_err(|error| anyhow!(error))?;
+        let checkpoint = guard_backend(|| self.backend.inspect(&directory))?;
+        let (digest, sketch) = sketch_model(&directory, SKETCH_KEY)?;
+        let directory_hash = directory_hash(&directory, &digest)?;
+        Ok(Report {
+            likeness: self.against.map(|other| self.compare(&sketch, other)).transpose()?,
+            secure_hash: self.hotkey.map(|key| secure_hash(&directory_hash, key)),
+            directory_hash: Some(directory_hash),
+            competitions: self.verdicts(&checkpoint, true),
+            checkpoint,
+            model_sha256: Some(digest.model_sha256),
+            tensors_sha256: digest.tensors_sha256,
+        })
+    }
+
+    fn compare(&self, sketch: &ModelSketch, other: &Path) -> Result<Comparison> {
+        let reference = ModelReference::Directory(other.to_owned());
+        let directory = self.hub.fetch(&reference, None).map_err(|error| anyhow!(error))?;
+        let (_, other_sketch) = sketch_model(&directory, SKETCH_KEY)?;
+        let Likeness { similarity, kind } =
+            likeness(sketch, &other_sketch, DEFAULT_COPY_SIMILARITY);
+        Ok(Comparison { against: other.to_owned(), similarity, copy: kind })
+    }
+
+    /// By headers alone.
+    fn remote(&self, pinned: &Pinned) -> Result<Report> {
+        ensure!(
+            self.against.is_none() && self.hotkey.is_none(),
+            "compare or hash a model on the hub: its weights are not here; name its directory"
+        );
+        let is_own = |rules: &Competition| rules.model.tokenizer == TokenizerRule::Submission;
+        let outline = self.hub.outline(pinned, self.competitions.iter().any(is_own))?;
+        let checkpoint = guard_backend(|| self.backend.inspect(outline.path()))?;
+        Ok(Report {
+            competitions: self.verdicts(&checkpoint, false),
+            // The outline is gone when the report is read.
+            checkpoint: Checkpoint { directory: pinned.to_string().into(), ..checkpoint },
+            model_sha256: None,
+            tensors_sha256: None,
+            directory_hash: None,
+            secure_hash: None,
+            likeness: None,
+        })
+    }
+
+    fn verdicts(&self, checkpoint: &Checkpoint, has_weights: bool) -> Vec<Verdict> {
+        let verdict = |rules| self.verdict(rules, checkpoint, has_weights);
+        self.competitions.iter().map(verdict).collect()
+    }
+
+    fn verdict(
+        &self,
+        competition: &Competition,
+        checkpoint: &Checkpoint,
+        has_weights: bool,
+    ) -> Verdict {
+        let rules = &competition.model;
+        let mut unchecked = Vec::new();
+        let vocabulary_size = self
+            .vocabulary_size(&rules.tokenizer, checkpoint)
+            .map_err(|reason| unchecked.push(format!("the vocabulary was not checked: {reason}")))
+            .unwrap_or(None);
+        let mut violations = rules.constraints(vocabulary_size).violations(checkpoint);
+        // A round reads the weights only of a model whose headers are in order.
+        match &rules.norms {
+            Some(_) if !has_weights => {
+                unchecked.push("the norms were not checked: the weights are on the hub".to_owned());
+            }
+            Some(limits) if violations.is_empty() => {
+                let control = RunControl::default();
+                let norms = || self.backend.norm_violations(checkpoint, limits, &control);
+                match guard_backend(norms) {
+                    Ok(found) => violations.extend(found),
+                    Err(error) => unchecked.push(format!("failed to {}", reason(&error))),
+                }
+            }
+            _ => {}
         }
-    };
-    let tokenizer =
-        open_tokenizer(path).map_err(|error| format!("failed to {}", reason(error.as_ref())))?;
-    Ok(Some(tokenizer.vocabulary_size().into()))
+        Verdict {
+            key: competition.key.clone(),
+            id: competition.id,
+            accepted: violations.is_empty(),
+            violations,
+            unchecked,
+        }
+    }
+
+    /// Ids of the tokenizer that the model would be read with, if with any.
+    fn vocabulary_size(
+        &self,
+        rule: &TokenizerRule,
+        checkpoint: &Checkpoint,
+    ) -> Result<Option<u64>, String> {
+        let failed = |error: SourceError| format!("failed to {}", reason(error.as_ref()));
+        let path = match rule {
+            TokenizerRule::Without => return Ok(None),
+            TokenizerRule::Submission => checkpoint.directory.clone(),
+            TokenizerRule::Fixed(Location::Local(path)) => path.clone(),
+            TokenizerRule::Fixed(Location::Hub { repository, revision }) => {
+                self.hub.fetch_tokenizer(repository, revision.as_deref()).map_err(failed)?
+            }
+        };
+        let tokenizer = open_tokenizer(&path).map_err(failed)?;
+        Ok(Some(tokenizer.vocabulary_size().into()))
+    }
 }
 
 fn similarity(found: &Comparison) -> String {
@@ -204,18 +283,26 @@ fn text(report: &Report) -> String {
         sequence_length,
     } = &report.checkpoint;
     let length = sequence_length.map_or("not declared".to_owned(), group_digits);
-    let tensors = report.tensors_sha256.as_deref().unwrap_or("no tensors");
+    let is_local = report.model_sha256.is_some();
+    let no_tensors = if is_local { "no tensors" } else { "not fetched" };
+    let tensors = report.tensors_sha256.as_deref().unwrap_or(no_tensors);
     let rows = [
-        ("directory", visible(&directory.display().to_string())),
+        (
+            if is_local { "directory" } else { "repository" },
+            visible(&directory.display().to_string()),
+        ),
         ("architecture", visible(architecture)),
         ("parameters", group_digits(*parameters)),
         ("bytes", group_digits(*bytes)),
         ("dtype", dtypes.join(", ")),
         ("vocabulary", vocabulary_size.map_or("none".to_owned(), group_digits)),
         ("sequence length", length),
-        ("model sha256", report.model_sha256.clone()),
+        ("model sha256", report.model_sha256.clone().unwrap_or_else(|| "not fetched".to_owned())),
         ("tensors sha256", tensors.to_owned()),
-        ("directory hash", report.directory_hash.clone()),
+        (
+            "directory hash",
+            report.directory_hash.clone().unwrap_or_else(|| "not fetched".to_owned()),
+        ),
     ];
     let secure = report.secure_hash.iter().map(|hash| ("secure hash", hash.clone()));
     let likeness = report.likeness.iter().map(|found| ("similarity", similarity(found)));

@@ -9,14 +9,15 @@ use clap::{Args, value_parser};
 use evaltasks_core::backend::{Backend, RunControl, Tokenizer};
 use evaltasks_core::host::Ragged;
 use evaltasks_core::model::ModelConstraints;
-use evaltasks_core::source::{ModelReference, ModelSource};
+use evaltasks_core::source::ModelSource;
 use evaltasks_core::task::{Answer, Operation, Span};
-use evaltasks_hub::LocalModels;
 use evaltasks_inference::HuggingFaceTokenizer;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::engine::{EngineArguments, open_tokenizer};
+use super::hub::{HubArguments, model_reference};
+use super::progress::Console;
 use super::{Outcome, print, print_json};
 use crate::document::read_text;
 use crate::report::visible;
@@ -34,9 +35,10 @@ Examples:
   evaltasks loss --model ./my-model.gguf --text story.txt
   evaltasks loss --model ./my-model --tokens ids.json --json")]
 pub struct Arguments {
-    /// Directory of the model, or its GGUF file
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
+    /// Directory of the model, its GGUF file, or organisation/name@revision on
+    /// the hub
+    #[arg(long, value_name = "MODEL")]
+    model: String,
     /// Text to score, as UTF-8
     #[arg(long, value_name = "FILE", required_unless_present = "tokens")]
     text: Option<PathBuf>,
@@ -57,6 +59,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    hub: HubArguments,
 }
 
 /// What `--json` prints.
@@ -91,8 +95,11 @@ struct Sequence {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let backend = arguments.engine.backend()?;
-    let reference = ModelReference::Directory(arguments.model.clone());
-    let directory = LocalModels.fetch(&reference, None).map_err(|error| anyhow!(error))?;
+    let console = Arc::new(Console::new(false));
+    let hub = arguments.hub.hub(Some(&console), Arc::default());
+    let fetched = hub.fetch(&model_reference(&arguments.model), None);
+    console.finish();
+    let directory = fetched.map_err(|error| anyhow!(error))?;
     let checkpoint = guard_backend(|| backend.inspect(&directory))?;
     let tokenizer = tokenizer(arguments, &directory)?;
     let sequences = match (&arguments.text, &arguments.tokens) {

@@ -6,6 +6,7 @@ pub mod check;
 pub mod compare;
 pub mod data;
 mod engine;
+mod hub;
 mod input;
 pub mod inspect;
 pub mod loss;
@@ -83,7 +84,7 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         }
         RoundError::NoSubmissions { .. } => Some(
             "list models under `submissions:` in the competition file, or give --submissions FILE \
-             or --model NAME=DIR",
+             or --model NAME=MODEL",
         ),
         RoundError::UnknownCompetition { .. } => Some("give its key or its id"),
         RoundError::Tokenizer { .. } => {

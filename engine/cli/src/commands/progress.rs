@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use evaltasks_core::model::group_digits;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use evaltasks_hub::FetchProgress;
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::visible;
 use crate::round::{Evaluation, Event, Observer, Outcome, TaskProgress};
@@ -59,6 +60,13 @@ impl Console {
         if !self.quiet {
             self.bars.suspend(|| eprintln!("{text}"));
         }
+    }
+
+    /// Shows how far a download is.
+    pub fn fetching(&self, progress: &FetchProgress) {
+        let FetchProgress { what, done_bytes, total_bytes } = *progress;
+        let (done, total) = (HumanBytes(done_bytes), HumanBytes(total_bytes));
+        self.heading.set_message(format!("fetching {}: {done} of {total}", visible(what)));
     }
 
     fn clear_tasks(&self) {

@@ -15,11 +15,12 @@ use evaltasks_core::limits::MAX_SUBMISSIONS;
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::RunResult;
 use evaltasks_core::source::{DatasetSource, ModelReference};
-use evaltasks_hub::LocalModels;
+use evaltasks_hub::Hub;
 
 use super::cache::CacheArguments;
 use super::data::{self, DataArguments, RoundData};
 use super::engine::{EngineArguments, open_tokenizer};
+use super::hub::{HubArguments, model_reference, pinned};
 use super::plugins::{PluginArguments, Tasks};
 use super::progress::Console;
 use super::worker::IsolationArguments;
@@ -48,9 +49,14 @@ contamination.json; no result depends on it.
 Plugins with an address are downloaded once and kept by their digest in
 evaltasks/downloads in the user's cache.
 
+Models and tokenizers of the hub are kept where the Python library
+huggingface_hub keeps them, and its variables hold here as well: HF_TOKEN,
+HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE.
+
 Examples:
   evaltasks run competitions/demo.yaml
   evaltasks run my.yaml --model base=./models/base --model tuned=./models/tuned
+  evaltasks run my.yaml --model small=HuggingFaceTB/SmolLM2-135M@main
   evaltasks run competitions/sn9.yaml --submissions miners.yaml --competition 2 \\
     --block 5100000 --seed 0x9f2c41d0")]
 pub struct Arguments {
@@ -60,10 +66,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     submissions: Option<PathBuf>,
     /// A model that competes; may be repeated. The first has uid 0 and block 0,
-    /// the second uid 1 and block 1, and so on. DIR may be a GGUF file.
-    /// Replaces those in FILE
-    #[arg(long, value_name = "NAME=DIR", value_parser = named_directory)]
-    model: Vec<(String, PathBuf)>,
+    /// the second uid 1 and block 1, and so on. MODEL is a directory, a GGUF
+    /// file, or organisation/name@revision on the hub. Replaces those in FILE
+    #[arg(long, value_name = "NAME=MODEL", value_parser = named_model)]
+    model: Vec<(String, ModelReference)>,
     /// Seed of the round, of up to 256 bits, in decimal or as 0x and
     /// hexadecimal digits
     #[arg(long, default_value = "0", conflicts_with = "frozen")]
@@ -92,6 +98,8 @@ pub struct Arguments {
     #[command(flatten)]
     isolation: IsolationArguments,
     #[command(flatten)]
+    hub: HubArguments,
+    #[command(flatten)]
     plugins: PluginArguments,
     #[command(flatten)]
     cache: CacheArguments,
@@ -104,7 +112,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let tasks = arguments.plugins.tasks()?;
     let subnet = input::subnet_with(&arguments.file, &tasks)?;
-    let submissions = submissions(arguments, &subnet)?;
+    let console = Arc::new(Console::new(arguments.quiet));
+    let cancelled = cancelled_by_interrupt()?;
+    let hub = arguments.hub.hub(Some(&console), Arc::clone(&cancelled));
+    let submissions = submissions(arguments, &subnet, &hub)?;
     let file = arguments.file.display().to_string();
     let frozen = arguments.frozen.as_deref().map(|folder| data::frozen(folder, &subnet));
     let frozen = frozen.transpose()?;
@@ -125,7 +136,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         seed: &seed,
         only: arguments.competition.as_deref(),
     };
-    let Some(mut round) = evaluate(arguments, &tasks, rows.source(), &plan)? else {
+    let setting = Setting { hub: &hub, console: &console, cancelled };
+    let Some(mut round) = evaluate(arguments, &tasks, rows.source(), &plan, setting)? else {
         return Ok(Outcome::Interrupted);
     };
     round.timing.plugins = tasks.timings();
@@ -152,7 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// The models that compete: those on the command line, else those in the file.
-fn submissions(arguments: &Arguments, subnet: &Subnet) -> Result<Vec<Submission>> {
+fn submissions(arguments: &Arguments, subnet: &Subnet, hub: &Hub) -> Result<Vec<Submission>> {
     if let Some(path) = &arguments.submissions {
         return input::submissions(path, subnet);
     }
@@ -161,27 +173,34 @@ fn submissions(arguments: &Arguments, subnet: &Subnet) -> Result<Vec<Submission>
     }
     let count = arguments.model.len();
     ensure!(count <= MAX_SUBMISSIONS, "use {count} models: at most {MAX_SUBMISSIONS} can compete");
-    Ok((0_u16..)
-        .zip(&arguments.model)
-        .map(|(uid, (name, directory))| Submission {
+    let submission = |(uid, (name, model)): (u16, &(String, ModelReference))| {
+        Ok(Submission {
             uid,
             hotkey: String::new(),
             name: name.clone(),
             block: uid.into(),
             extrinsic_index: 0,
-            model: ModelReference::Directory(directory.clone()),
+            model: pinned(hub, model.clone())?,
             competition: None,
         })
-        .collect())
+    };
+    (0_u16..).zip(&arguments.model).map(submission).collect()
 }
 
-fn named_directory(argument: &str) -> Result<(String, PathBuf), String> {
+fn named_model(argument: &str) -> Result<(String, ModelReference), String> {
     match argument.split_once('=') {
-        Some((name, directory)) if !name.is_empty() && !directory.is_empty() => {
-            Ok((name.to_owned(), directory.into()))
+        Some((name, model)) if !name.is_empty() && !model.is_empty() => {
+            Ok((name.to_owned(), model_reference(model)))
         }
-        _ => Err("write NAME=DIR, such as tuned=./models/tuned".to_owned()),
+        _ => Err("write NAME=MODEL, such as tuned=./models/tuned".to_owned()),
     }
+}
+
+/// What a round shares with what comes before it.
+struct Setting<'a> {
+    hub: &'a Hub,
+    console: &'a Arc<Console>,
+    cancelled: Arc<AtomicBool>,
 }
 
 /// The round; none when the operator ended it.
@@ -190,23 +209,23 @@ fn evaluate(
     tasks: &Tasks,
     datasets: &dyn DatasetSource,
     plan: &Plan,
+    Setting { hub, console, cancelled }: Setting,
 ) -> Result<Option<Round>> {
     let backend = arguments.isolation.backend(&arguments.engine)?;
     let journal = arguments.cache.open();
     // It is kept beside the answers, or not at all.
     let history = journal.as_ref().and_then(|_| arguments.cache.open_history());
-    let console = Arc::new(Console::new(arguments.quiet));
     let engine = Engine {
         backend: backend.as_ref(),
-        models: &LocalModels,
+        models: hub,
         datasets,
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: journal.as_ref().map(|journal| AnswerJournal::new(journal)),
         history: history.as_ref(),
         commit_tokens: arguments.cache.commit_tokens.map(NonZeroU64::get),
-        observer: Arc::clone(&console) as Arc<dyn Observer>,
-        cancelled: cancelled_by_interrupt()?,
+        observer: Arc::clone(console) as Arc<dyn Observer>,
+        cancelled,
     };
     let round = round::run(&engine, plan);
     console.finish();

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use evaltasks_core::random::Seed;
-use evaltasks_hub::LocalModels;
 use serde_json::{Value, json};
 
 use super::data::DataArguments;
 use super::engine::{EngineArguments, open_tokenizer};
+use super::hub::HubArguments;
 use super::plugins::PluginArguments;
 use super::progress::Console;
 use super::run::cancelled_by_interrupt;
@@ -64,6 +64,8 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
+    hub: HubArguments,
+    #[command(flatten)]
     plugins: PluginArguments,
     /// Show no progress
     #[arg(long, short)]
@@ -79,9 +81,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let backend = arguments.engine.backend()?;
     let datasets = arguments.data.datasets();
     let console = Arc::new(Console::new(arguments.quiet));
+    let cancelled = cancelled_by_interrupt()?;
+    let hub = arguments.hub.hub(Some(&console), Arc::clone(&cancelled));
     let engine = Engine {
         backend: &backend,
-        models: &LocalModels,
+        models: &hub,
         datasets: &datasets,
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
@@ -89,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         history: None,
         commit_tokens: None,
         observer: Arc::clone(&console) as Arc<dyn Observer>,
-        cancelled: cancelled_by_interrupt()?,
+        cancelled,
     };
     // Not to be known beforehand, unless it is given.
     let seed = arguments.seed.clone();

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use evaltasks_core::model::group_digits;
-use evaltasks_core::results::{RunTiming, TaskTiming};
+use evaltasks_core::results::{FETCH, RunTiming, TaskTiming};
 
 use super::text;
+
+/// Less than this is not worth a word.
+const MIN_SHOWN_SECONDS: f64 = 0.05;
 
 /// A line for every task, over all models, and one before them; nothing when
 /// no model was asked.
@@ -29,7 +32,14 @@ pub fn render_timing(timing: &RunTiming) -> String {
     }
     let inference: f64 = sums.values().map(|sum| sum.seconds).sum();
     let total = timing.total_seconds;
-    let mut lines = format!("{total:.1} s, of which {inference:.1} s of inference:\n");
+    let steps = timing.steps.iter().filter(|step| step.step == FETCH);
+    let waited: f64 = steps.map(|step| step.seconds).sum();
+    let waited = if waited < MIN_SHOWN_SECONDS {
+        String::new()
+    } else {
+        format!(" and {waited:.1} s of waiting for models")
+    };
+    let mut lines = format!("{total:.1} s, of which {inference:.1} s of inference{waited}:\n");
     for key in order {
         let Some(sum) = sums.get(&key) else { continue };
         let share = if inference > 0.0 { sum.seconds / inference } else { 0.0 };
@@ -49,6 +59,7 @@ pub fn render_timing(timing: &RunTiming) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use evaltasks_core::results::StepTiming;
 
     #[test]
     fn tasks_are_added_up_over_models() {
@@ -84,5 +95,19 @@ mod tests {
           prose: 0.0 s (0%), 0 tokens, 0 answers computed and 7 from the cache
         ");
         assert_eq!(render_timing(&timing(vec![])), "");
+        let fetch = |seconds| StepTiming {
+            competition: "c".to_owned(),
+            uid: Some(1),
+            step: FETCH.to_owned(),
+            seconds,
+        };
+        let waiting = RunTiming {
+            steps: vec![fetch(0.25), fetch(1.0)],
+            ..timing(vec![task(1, "prose", 1.5, 2)])
+        };
+        insta::assert_snapshot!(render_timing(&waiting), @r"
+        9.0 s, of which 1.5 s of inference and 1.2 s of waiting for models:
+          prose: 1.5 s (100%), 2,000 tokens, 2 answers computed and 7 from the cache
+        ");
     }
 }

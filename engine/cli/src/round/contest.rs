@@ -13,13 +13,14 @@ use evaltasks_core::ranking::ResampledLosses;
 use evaltasks_core::results::{
     CompetitionResult, LoggedSample, RowRecord, SampleRecord, TaskResult,
 };
-use evaltasks_core::source::Row;
+use evaltasks_core::source::{ModelReference, Row};
 use evaltasks_core::task::{LoggedRow, Task};
 use evaltasks_hub::row_sha256;
 
 use super::confidence::resample;
 use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate, sketch_key};
 use super::guard::guard_task;
+use super::prefetch::with_prefetch;
 use super::prepare::{BuildInputs, DrawnTask, draw};
 use super::questions::{ReadyTask, TaskAnswers};
 use super::schedule::counts_from;
@@ -220,9 +221,10 @@ pub fn open_tokenizer(
     };
     let opened = match location {
         Location::Local(path) => (engine.open_tokenizer)(path),
-        Location::Hub { .. } => {
-            Err("only local paths can be read so far; download it and name the folder".into())
-        }
+        Location::Hub { repository, revision } => engine
+            .models
+            .fetch_tokenizer(repository, revision.as_deref())
+            .and_then(|path| (engine.open_tokenizer)(&path)),
     };
     opened.map(Some).map_err(|source| RoundError::Tokenizer {
         competition: competition.key.clone(),
@@ -327,21 +329,30 @@ fn evaluate_all(
     block: u64,
     stopwatch: &mut Stopwatch,
 ) -> Result<Vec<Evaluation>, RoundError> {
-    let observer = &contest.engine.observer;
-    let mut evaluations = Vec::with_capacity(submissions.len());
-    for &submission in submissions {
-        observer.hear(&Event::Evaluating { submission });
-        let until_block = counts_from(submission, contest.competition);
-        let mut evaluation = if block < until_block {
-            Evaluation::new(submission, Outcome::Delayed { until_block })
-        } else {
-            evaluate(contest, submission, &evaluations, stopwatch)?
-        };
-        if let Outcome::Answered(answers) = &evaluation.outcome {
-            evaluation.score = Some(score(tasks, answers));
+    let Contest { engine, competition, .. } = contest;
+    let observer = &engine.observer;
+    let delayed_until = |submission| {
+        let until_block = counts_from(submission, competition);
+        (block < until_block).then_some(until_block)
+    };
+    let models: Vec<Option<&ModelReference>> = submissions
+        .iter()
+        .map(|submission| delayed_until(submission).is_none().then_some(&submission.model))
+        .collect();
+    with_prefetch(engine.models, &models, competition.model.max_bytes, |fetch| {
+        let mut evaluations = Vec::with_capacity(submissions.len());
+        for (index, &submission) in submissions.iter().enumerate() {
+            observer.hear(&Event::Evaluating { submission });
+            let mut evaluation = match delayed_until(submission) {
+                Some(until_block) => Evaluation::new(submission, Outcome::Delayed { until_block }),
+                None => evaluate(contest, submission, &evaluations, &|| fetch(index), stopwatch)?,
+            };
+            if let Outcome::Answered(answers) = &evaluation.outcome {
+                evaluation.score = Some(score(tasks, answers));
+            }
+            observer.hear(&Event::Evaluated { evaluation: &evaluation });
+            evaluations.push(evaluation);
         }
-        observer.hear(&Event::Evaluated { evaluation: &evaluation });
-        evaluations.push(evaluation);
-    }
-    Ok(evaluations)
+        Ok(evaluations)
+    })
 }

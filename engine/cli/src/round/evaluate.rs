@@ -1,6 +1,6 @@
 //! One submission on its way from a reference to answers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,15 @@ use evaltasks_core::backend::{BackendError, RunControl, Tokenizer};
 use evaltasks_core::competition::{Competition, CopyRule, OnTimeout, Submission, TokenizerRule};
 use evaltasks_core::model::{Checkpoint, ModelConstraints, Violation};
 use evaltasks_core::random::{Seed, words};
-use evaltasks_core::results::CopyFinding;
+use evaltasks_core::results::{CopyFinding, FETCH};
+use evaltasks_core::source::ModelSource;
 use evaltasks_core::state::Reading;
 use evaltasks_hub::{Likeness, ModelSketch, likeness, sketch_model};
 
 use super::answers::{Answers, Setting};
 use super::guard::guard_backend;
 use super::meter::TaskMeter;
+use super::prefetch::Fetched;
 use super::prepare::{BuildInputs, DrawnTask};
 use super::questions::{ModelFault, ReadyTask, TaskAnswers, question};
 use super::score::ModelScore;
@@ -123,10 +125,11 @@ pub fn evaluate(
     contest: &Contest,
     submission: &Submission,
     earlier: &[Evaluation],
+    fetch: &dyn Fn() -> Fetched,
     stopwatch: &mut Stopwatch,
 ) -> Result<Evaluation, RoundError> {
     let mut evaluation = Evaluation::new(submission, Outcome::Answered(Vec::new()));
-    evaluation.outcome = match answers(contest, &mut evaluation, earlier, stopwatch) {
+    evaluation.outcome = match answers(contest, &mut evaluation, earlier, fetch, stopwatch) {
         Ok(answers) => Outcome::Answered(answers),
         Err(Stop::Ended(outcome)) => outcome,
         Err(Stop::Cancelled) => return Err(RoundError::Cancelled),
@@ -134,21 +137,35 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
+/// A model that was fetched, until it is not needed any more.
+struct InUse<'a> {
+    models: &'a dyn ModelSource,
+    path: PathBuf,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.models.release(&self.path);
+    }
+}
+
 fn answers(
     contest: &Contest,
     evaluation: &mut Evaluation,
     earlier: &[Evaluation],
+    fetch: &dyn Fn() -> Fetched,
     stopwatch: &mut Stopwatch,
 ) -> Result<Vec<TaskAnswers>, Stop> {
     let Contest { engine, competition, sketch_key, .. } = *contest;
     let rules = &competition.model;
-    let directory = engine
-        .models
-        .fetch(&evaluation.submission.model, rules.max_bytes)
-        .map_err(|error| failed(reason(error.as_ref())))?;
-    let checkpoint = guard_backend(|| engine.backend.inspect(&directory))?;
+    let uid = evaluation.submission.uid;
+    let path =
+        stopwatch.time(Some(uid), FETCH, fetch).map_err(|error| failed(reason(error.as_ref())))?;
+    let in_use = InUse { models: engine.models, path };
+    let directory = in_use.path.as_path();
+    let checkpoint = guard_backend(|| engine.backend.inspect(directory))?;
     evaluation.parameters = Some(checkpoint.parameters);
-    let tokenizer = contest.tokenizer(&directory)?;
+    let tokenizer = contest.tokenizer(directory)?;
     let reads_text = rules.tokenizer != TokenizerRule::Without;
     let constraints = rules.constraints(reads_text.then(|| tokenizer.vocabulary_size().into()));
     let violations = constraints.violations(&checkpoint);
@@ -156,7 +173,6 @@ fn answers(
         return Err(Stop::Ended(Outcome::Rejected(violations)));
     }
 
-    let uid = evaluation.submission.uid;
     if let Some(limits) = &constraints.norms {
         let control = RunControl::default().with_cancellation(Arc::clone(&engine.cancelled));
         let violations = stopwatch.time(Some(uid), "norms", || {
@@ -166,7 +182,7 @@ fn answers(
             return Err(Stop::Ended(Outcome::Rejected(violations)));
         }
     }
-    let sketched = stopwatch.time(Some(uid), "digest", || sketch_model(&directory, sketch_key));
+    let sketched = stopwatch.time(Some(uid), "digest", || sketch_model(directory, sketch_key));
     let (digest, sketch) = sketched.map_err(|error| failed(reason(&error)))?;
     evaluation.model_sha256 = Some(digest.model_sha256.clone());
     evaluation.sketch = sketch;

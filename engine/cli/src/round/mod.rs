@@ -21,6 +21,7 @@ mod guard;
 #[cfg(test)]
 mod journal_tests;
 mod meter;
+mod prefetch;
 mod prepare;
 mod preview;
 mod questions;

@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str, directory: &Path) -> Option<Named> {
 }
 
 /// Whether text is `organisation/name` in the hub's alphabet.
-fn is_repository(text: &str) -> bool {
+pub fn is_repository(text: &str) -> bool {
     let is_part = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
@@ -40,7 +40,8 @@ fn is_repository(text: &str) -> bool {
     text.split_once('/').is_some_and(|(organisation, name)| is_part(organisation) && is_part(name))
 }
 
-pub(super) fn is_commit_hash(revision: &str) -> bool {
+/// Whether text is a commit hash: 40 hexadecimal digits.
+pub fn is_commit_hash(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

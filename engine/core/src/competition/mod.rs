@@ -22,6 +22,7 @@ pub use canonical::{dataset_sha256, rules_sha256};
 pub use check::{Known, ReadFile, check, check_with, schema};
 pub use file::{CompetitionFile, RankingSection};
 pub(crate) use location::{Named, parse as named};
+pub use location::{is_commit_hash, is_repository};
 pub use pins::{PluginPin, plugin_pins, with_digests};
 pub use plugins::{FindPlugin, PluginLocation, PluginPart, PluginProblem, PluginReference};
 pub use resolve::DEFAULT_COPY_SIMILARITY;

@@ -80,6 +80,9 @@ pub enum DownloadFault {
         /// What is wrong with it.
         reason: String,
     },
+    /// The operator ended it.
+    #[error("it was ended")]
+    Cancelled,
     /// This machine is at fault.
     #[error("the file cannot be kept in {}", path.display())]
     Keep {
@@ -164,10 +167,12 @@ pub(super) fn check_total(limits: &NetLimits, elapsed: Duration) -> Result<(), D
 }
 
 fn too_slow(limits: &NetLimits, elapsed: Duration, connecting: bool) -> DownloadFault {
-    let (limit, what) = match () {
-        () if elapsed >= limits.total => (limits.total, "receive the file"),
-        () if connecting => (limits.connect, "reach the server"),
-        () => (limits.read, "hear from the server"),
+    let (limit, what) = if elapsed >= limits.total {
+        (limits.total, "receive the file")
+    } else if connecting {
+        (limits.connect, "reach the server")
+    } else {
+        (limits.read, "hear from the server")
     };
     DownloadFault::TooSlow { limit_ms: limit.as_millis(), what }
 }
