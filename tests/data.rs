@@ -110,11 +110,7 @@ fn sn9_content() -> Content {
         let sentence = format!("In {config}, the king of row {row} had a daughter. ");
         json!({"text": sentence.repeat(4), "id": row})
     };
-    let configs = |configs: &[(&str, u64)]| Rows {
-        configs: configs.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect(),
-        gated: false,
-        row: prose,
-    };
+    let configs = |configs: &[(&str, u64)]| Rows { row: prose, ..Rows::of_text(configs) };
     let crawls =
         [("default", 9_000_000), ("CC-MAIN-2024-10", 400_000), ("CC-MAIN-2024-18", 30_000)];
     let stack =

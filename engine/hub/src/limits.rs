@@ -20,6 +20,8 @@ pub const MAX_COLUMN_DEPTH: usize = 32;
 pub const MAX_PAGE_HEADER_BYTES: usize = 1 << 20;
 /// Bytes of one page of a Parquet file, stored or decompressed.
 pub const MAX_PAGE_BYTES: usize = 256 << 20;
+/// Values of the dictionary of one column in one row group.
+pub const MAX_DICTIONARY_VALUES: usize = 1 << 22;
 /// Values that a column of lists may have in one row group that is read.
 pub const MAX_NESTED_VALUES: u64 = 1 << 24;
 /// Values of one row, those in lists included.

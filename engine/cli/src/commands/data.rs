@@ -233,6 +233,14 @@ pub enum RoundData {
 }
 
 impl RoundData {
+    /// A frozen round, else the data.
+    pub fn new(frozen: Option<Frozen>, arguments: &DataArguments) -> Self {
+        match frozen {
+            Some(frozen) => RoundData::Frozen(frozen),
+            None => RoundData::Live(Box::new(arguments.datasets())),
+        }
+    }
+
     /// As the engine takes it.
     pub fn source(&self) -> &dyn DatasetSource {
         match self {

@@ -124,10 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         None => (arguments.seed.clone(), arguments.block),
     };
     let block = block.unwrap_or_else(|| default_block(&subnet, &submissions));
-    let rows = match frozen {
-        Some(frozen) => RoundData::Frozen(frozen),
-        None => RoundData::Live(Box::new(arguments.data.datasets())),
-    };
+    let rows = RoundData::new(frozen, &arguments.data);
     let plan = Plan {
         file: &file,
         subnet: &subnet,

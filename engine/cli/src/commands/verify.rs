@@ -9,7 +9,7 @@ use clap::Args;
 use evaltasks_core::random::Seed;
 use serde_json::{Value, json};
 
-use super::data::DataArguments;
+use super::data::{self, DataArguments, RoundData};
 use super::engine::{EngineArguments, open_tokenizer};
 use super::hub::HubArguments;
 use super::plugins::PluginArguments;
@@ -59,6 +59,10 @@ pub struct Arguments {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    /// Folder of the frozen round that was run, whose rows are used instead of
+    /// the data
+    #[arg(long, value_name = "DIR")]
+    frozen: Option<PathBuf>,
     #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
@@ -79,14 +83,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let file = arguments.file.clone().unwrap_or_else(|| PathBuf::from(&receipt.result.file));
     let subnet = input::subnet_with(&file, &tasks)?;
     let backend = arguments.engine.backend()?;
-    let datasets = arguments.data.datasets();
+    let frozen = arguments.frozen.as_deref().map(|folder| data::frozen(folder, &subnet));
+    let rows = RoundData::new(frozen.transpose()?, &arguments.data);
     let console = Arc::new(Console::new(arguments.quiet));
     let cancelled = cancelled_by_interrupt()?;
     let hub = arguments.hub.hub(Some(&console), Arc::clone(&cancelled));
     let engine = Engine {
         backend: &backend,
         models: &hub,
-        datasets: &datasets,
+        datasets: rows.source(),
         open_tokenizer: &open_tokenizer,
         find_task: &|reference| tasks.find(reference),
         journal: None,

@@ -164,7 +164,7 @@ fn files_that_lie_are_refused() {
     endless[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     let mut beyond = with_footer(&[]);
     beyond[at..at + 4].copy_from_slice(&1000_u32.to_le_bytes());
-    let cases: [(Vec<u8>, &str); 9] = [
+    let cases: [(Vec<u8>, &str); 10] = [
         (b"PAR1".to_vec(), "it is too short"),
         (vec![b'x'; 100], "it does not end in PAR1"),
         (endless, "its footer has more than 16777216 bytes"),
@@ -174,6 +174,7 @@ fn files_that_lie_are_refused() {
         (nested(130), "its columns are nested too deeply"),
         (with_footer(&[0x1c; 50]), "a header is nested too deeply"),
         (fixture("delta_byte_array.parquet"), ""),
+        (fixture("delta_length_byte_array.parquet"), ""),
     ];
     for (bytes, expected) in cases {
         match open(bytes) {
@@ -183,7 +184,7 @@ fn files_that_lie_are_refused() {
             }
             Ok(file) => {
                 let error = read(&file, 0, 1).unwrap_err().to_string();
-                assert!(error.contains("DELTA_BYTE_ARRAY, which is not read"), "{error}");
+                assert!(error.contains("encoded by differences, which is not read"), "{error}");
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use parquet::basic::Encoding;
 
-use crate::limits::{MAX_COLUMN_DEPTH, MAX_COLUMNS, MAX_FOOTER_ELEMENTS};
+use crate::limits::{MAX_COLUMN_DEPTH, MAX_COLUMNS, MAX_DICTIONARY_VALUES, MAX_FOOTER_ELEMENTS};
 
 /// Values within values.
 const MAX_DEPTH: u32 = 32;
@@ -289,7 +289,13 @@ pub(crate) fn read_page_header(bytes: &[u8]) -> Result<PageHeader, Fault> {
             definition: encoding(3)?,
             repetition: encoding(4)?,
         }),
-        DICTIONARY => Some(PageKind::Dictionary { values: number(1)?, encoding: encoding(2)? }),
+        DICTIONARY => {
+            let values = number(1)?;
+            if values as usize > MAX_DICTIONARY_VALUES {
+                return Err(Fault::Bad("a dictionary has too many values"));
+            }
+            Some(PageKind::Dictionary { values, encoding: encoding(2)? })
+        }
         DATA_V2 => Some(PageKind::DataV2 {
             values: number(1)?,
             nulls: number(2)?,
@@ -307,7 +313,9 @@ pub(crate) fn read_page_header(bytes: &[u8]) -> Result<PageHeader, Fault> {
 }
 
 /// Encodings that are read. Not among them is `DELTA_BYTE_ARRAY`, in which a
-/// page of a megabyte can hold a terabyte of text.
+/// page of a megabyte can hold a terabyte of text, nor
+/// `DELTA_LENGTH_BYTE_ARRAY`, where the library reserves memory for as many
+/// values as the page claims to have.
 fn encoding(number: i64) -> Result<Encoding, Fault> {
     Ok(match number {
         0 => Encoding::PLAIN,
@@ -316,10 +324,9 @@ fn encoding(number: i64) -> Result<Encoding, Fault> {
         #[expect(deprecated, reason = "levels of old files have it")]
         4 => Encoding::BIT_PACKED,
         5 => Encoding::DELTA_BINARY_PACKED,
-        6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
-        7 => {
+        6 | 7 => {
             return Err(Fault::Bad(
-                "it is encoded as DELTA_BYTE_ARRAY, which is not read; write it with another \
+                "its texts are encoded by differences, which is not read; write them with another \
                  encoding",
             ));
         }
