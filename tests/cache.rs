@@ -214,7 +214,7 @@ fn data_that_was_drawn_before_is_counted() {
     assert_eq!(tasks, ["prose", "code", "completion"]);
     for task in 0..3 {
         let (rows, rows_before, grams, grams_before) = counts(&first, task);
-        assert!(rows > 0 && grams > 1000 && rows_before == 0 && grams_before == 0, "{first}");
+        assert!(rows > 0 && grams > 0 && rows_before == 0 && grams_before == 0, "{first}");
     }
     assert_eq!(contamination("first", "0"), first);
     // All rows of prose and code are drawn by every seed.

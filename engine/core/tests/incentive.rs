@@ -126,7 +126,7 @@ fn rules(epsilon: Epsilon, temperature: f64) -> RankingRules {
         min_weight: 0.0,
         on_all_failed: OnAllFailed::Zero,
         copies: CopyRule::Reject,
-        copy_similarity: 0.998,
+        copy_similarity: 0.9998,
     }
 }
 

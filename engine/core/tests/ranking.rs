@@ -21,7 +21,7 @@ fn rules(epsilon: Epsilon, weights: WeightRule) -> RankingRules {
         min_weight: 0.0,
         on_all_failed: OnAllFailed::KeepPrevious,
         copies: CopyRule::Reject,
-        copy_similarity: 0.998,
+        copy_similarity: 0.9998,
     }
 }
 

@@ -9,6 +9,10 @@ use evaltasks_core::results::CopyKind;
 use crate::digest::{Float, Sketch};
 use crate::limits::MAX_COPY_CANDIDATES;
 
+/// Similarity from which on multiples count as copies, whatever the threshold:
+/// what rounding to bfloat16 leaves of a tensor that was multiplied.
+const SCALED: f64 = 0.998;
+
 /// A tensor of a sketched model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SketchedTensor {
@@ -65,8 +69,9 @@ pub struct Likeness {
 /// partner counts with a distance of 1. Norms are exact, `|a - b|` is estimated
 /// by random projections.
 ///
-/// A model with tensors that are multiples of another's is compared once more
-/// with the factor of each tensor that brings it nearest.
+/// It is computed once more with the factor of each tensor that brings it
+/// nearest: where that leaves hardly anything of a difference, and no more than
+/// rounding to bfloat16 makes, one model is the other with tensors multiplied.
 pub fn likeness(one: &ModelSketch, other: &ModelSketch, threshold: f64) -> Likeness {
     let total =
         |model: &ModelSketch| -> f64 { model.tensors.iter().map(SketchedTensor::numbers).sum() };
@@ -100,11 +105,18 @@ pub fn likeness(one: &ModelSketch, other: &ModelSketch, threshold: f64) -> Liken
     let scaled = similarity(|pair| pair.scaled_distance);
     if near >= threshold {
         Likeness { similarity: near, kind: Some(CopyKind::Near) }
-    } else if scaled >= threshold {
+    } else if threshold < 1.0 && scaled >= threshold.min(SCALED) && explains(scaled, near) {
         Likeness { similarity: scaled, kind: Some(CopyKind::Scaled) }
     } else {
         Likeness { similarity: near, kind: None }
     }
+}
+
+/// Whether factors explain nearly all of the difference: training makes none
+/// that they would explain.
+fn explains(scaled: f64, near: f64) -> bool {
+    const LEFT: f64 = 0.1;
+    1.0 - scaled <= LEFT * (1.0 - near)
 }
 
 /// In which way two tensors are the same; later ones are weaker.

@@ -180,12 +180,12 @@ fn half_precision_types_are_compared_both_ways() {
     let through = |cast: fn(f32) -> f32| map(&base, |_, tensor, index| cast(tensor.numbers[index]));
     let of_bf16 = through(|number| bf16::from_f32(number).to_f32());
     let of_f16 = through(|number| f16::from_f32(number).to_f32());
-    // Numbers so small that float16 has few bits for them.
-    let tiny = |tensors: &[Tensor]| map(tensors, |_, tensor, index| tensor.numbers[index] * 1e-4);
+    // So small that float16 has few bits for them.
+    let tiny = through(|number| bf16::from_f32(number * 1e-4).to_f32());
     let rows = [
         (&of_bf16, Dtype::BF16, Dtype::F16),
         (&of_f16, Dtype::F16, Dtype::BF16),
-        (&tiny(&of_bf16), Dtype::BF16, Dtype::F16),
+        (&tiny, Dtype::BF16, Dtype::F16),
     ];
     for (tensors, one, other) in rows {
         let found = kind(&sketch(tensors, one), &sketch(tensors, other));
@@ -214,10 +214,8 @@ fn similarities_are_those_of_the_definition() {
 fn a_gguf_file_is_a_copy_of_what_it_was_made_of() {
     let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     let original = sketch_at(&fixtures.join("architectures/llama"));
-    for name in ["llama-F32", "llama-F16-BF16"] {
-        let converted = sketch_at(&fixtures.join("gguf").join(format!("{name}.gguf")));
-        assert_eq!(kind(&original, &converted), Some(CopyKind::Reordered), "{name}");
-    }
+    let converted = sketch_at(&fixtures.join("gguf/llama-F32.gguf"));
+    assert_eq!(kind(&original, &converted), Some(CopyKind::Reordered));
     // Quantised numbers are others.
     let quantised = sketch_at(&fixtures.join("gguf/llama-Q8_0.gguf"));
     assert_eq!(kind(&original, &quantised), None);

@@ -66,10 +66,10 @@ mod tests {
 
     #[test]
     fn a_line_says_it_all() {
-        let (some, none) = (found(400, 13), found(0, 0));
+        let (some, none) = (found(400, 14), found(0, 0));
         assert_eq!(
             render_contamination(&[&some, &none]),
-            "seen before: prose: 3.3% of 13-grams, 7 of 1,200 rows\n\
+            "seen before: prose: 3.5% of 13-grams, 7 of 1,200 rows\n\
              seen before: prose: no 13-grams, 7 of 1,200 rows\n"
         );
     }
@@ -81,7 +81,7 @@ mod tests {
         let path = directory.join(FILE_NAME);
         write_contamination(&directory, &[]).unwrap();
         assert!(!path.exists());
-        let some = found(400, 13);
+        let some = found(400, 14);
         write_contamination(&directory, &[&some]).unwrap();
         let read: Vec<Contamination> =
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

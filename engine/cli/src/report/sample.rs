@@ -162,7 +162,8 @@ fn replace_texts(value: &mut Value, text: &str) {
         Value::String(old) => text.clone_into(old),
         Value::Array(items) => items.iter_mut().for_each(|item| replace_texts(item, text)),
         Value::Object(fields) => {
-            let outside = fields.iter_mut().filter(|(key, _)| *key != "state");
+            let outside =
+                fields.iter_mut().filter(|(key, _)| !["state", "kind"].contains(&key.as_str()));
             outside.for_each(|(_, field)| replace_texts(field, text));
         }
         _ => {}

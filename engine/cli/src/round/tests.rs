@@ -159,6 +159,9 @@ fn leaderboard(result: &CompetitionResult) -> String {
                 violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
             Status::Failed { reason } => format!("failed to {reason}"),
+            Status::Copy(copy) => {
+                format!("{:?} copy of {}, similarity {:.2}", copy.kind, copy.of, copy.similarity)
+            }
             other => format!("{other:?}"),
         };
         let rank = one.rank.map_or("-".to_owned(), |rank| rank.to_string());
@@ -186,7 +189,7 @@ fn the_best_wins_a_copy_gets_nothing_and_a_misfit_is_rejected() {
     2 weak 3.035 0.000 0.000 Scored
     3 close 2.034 0.000 0.000 Outclassed { by: 1 }
     4 weaker 2.535 0.000 0.000 Outclassed { by: 2 }
-    5 copycat 2.035 0.000 0.000 Copy { of: 1 }
+    5 copycat 2.035 0.000 0.000 Identical copy of 1, similarity 1.00
     - misfit - 0.000 0.000 parameters: found 5,000, allowed 100 to 2,000
     ");
     let task = &result.tasks[0];
@@ -242,12 +245,23 @@ fn near_copies_are_rejected_or_flagged_by_rule() {
     with_weights(&mut scene, "tuned", 1.9, wave(1.0));
     // Near to what is near to the first, but not to the first.
     with_weights(&mut scene, "nudged twice", 1.8, wave(0.08));
-    let rules = |rules: &str| competition(ONE_TASK, &format!("      {rules}"));
-    let digits = |board: String| board.replace(char::is_numeric, "#");
-    insta::assert_snapshot!(digits(leaderboard(&scene.run(&rules("copies: reject")))), @"");
+    let rules = |rules: &str| {
+        competition(ONE_TASK, &format!("      copy_similarity: 0.998\n      {rules}"))
+    };
+    insta::assert_snapshot!(leaderboard(&scene.run(&rules("copies: reject"))), @r"
+    1 nudged twice 1.835 1.000 1.000 Scored
+    2 tuned 1.935 0.000 0.000 Scored
+    3 first 2.035 0.000 0.000 Scored
+    - nudged - 0.000 0.000 Near copy of 0, similarity 1.00
+    ");
     assert_eq!(scene.backend.loads.swap(0, Ordering::SeqCst), 3);
     let flagged = scene.run(&rules("copies: flag"));
-    insta::assert_snapshot!(digits(leaderboard(&flagged)), @"");
+    insta::assert_snapshot!(leaderboard(&flagged), @r"
+    1 nudged 1.535 1.000 1.000 Scored
+    2 first 2.035 0.000 0.000 Scored
+    3 nudged twice 1.835 0.000 0.000 Outclassed { by: 1 }
+    4 tuned 1.935 0.000 0.000 Outclassed { by: 1 }
+    ");
     assert_eq!(scene.backend.loads.load(Ordering::SeqCst), 4);
     let copies: Vec<_> = flagged
         .submissions
@@ -255,7 +269,7 @@ fn near_copies_are_rejected_or_flagged_by_rule() {
         .filter_map(|one| Some((one.name.as_str(), one.copy?.of, one.copy?.kind)))
         .collect();
     assert_eq!(copies, [("nudged", 0, CopyKind::Near), ("nudged twice", 1, CopyKind::Near)]);
-    let strict = scene.run(&rules("copy_similarity: 1"));
+    let strict = scene.run(&competition(ONE_TASK, "      copy_similarity: 1"));
     assert!(strict.submissions.iter().all(|one| one.rank.is_some()));
 }
 

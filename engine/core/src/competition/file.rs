@@ -546,9 +546,9 @@ pub struct RankingSection {
     #[serde(default)]
     pub copies: Field<super::CopyRule>,
     /// How similar the weights of two models may be before the later one is a
-    /// copy; 1 means that only the same numbers are. Default: 0.998.
+    /// copy; 1 means that only the same numbers are. Default: 0.9998.
     #[serde(default)]
-    #[schemars(example = 0.998)]
+    #[schemars(example = 0.9998)]
     pub copy_similarity: Field<Fraction>,
 }
 

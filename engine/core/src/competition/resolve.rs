@@ -17,8 +17,9 @@ use crate::ranking::RESAMPLES;
 const DEFAULT_MAX_RETRIES: u32 = 2;
 /// The reference validator's temperature.
 const DEFAULT_TEMPERATURE: f64 = 0.01;
-/// A change as small as rounding to bfloat16 makes; see `docs/copies.md`.
-pub const DEFAULT_COPY_SIMILARITY: f64 = 0.998;
+/// Too small a change to gain what the smallest epsilon asks for; see
+/// `docs/copies.md`.
+pub const DEFAULT_COPY_SIMILARITY: f64 = 0.9998;
 /// By how much a sum of shares may differ from 1.
 pub(super) const SUM_TOLERANCE: f64 = 1e-6;
 
@@ -223,7 +224,7 @@ fn copy_similarity(problems: &Problems, given: &Given<Fraction>) -> Option<f64> 
         return Some(similarity);
     }
     let message = format!("`copy_similarity` ({similarity}) is not from {SMALLEST} to 1");
-    let hint = "0.998 is a change as small as rounding to bfloat16 makes";
+    let hint = "0.9998 is usual; rounding to bfloat16 makes a similarity of 0.998";
     problems.error(given.place.value, message, Some(hint.to_owned()));
     None
 }
