@@ -17,9 +17,7 @@ pub struct Arguments {
 /// Files that people write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// What `evaltasks run` takes
     Competition,
-    /// What `evaltasks simulate` takes
     Simulation,
 }
 

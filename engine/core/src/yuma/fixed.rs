@@ -51,6 +51,11 @@ impl Fixed {
         Fixed((number * Fixed::ONE.0 as f64) as i64)
     }
 
+    /// With as many digits again after the point, for a quotient.
+    fn widened(self) -> i128 {
+        i128::from(self.0) << FRACTION_BITS
+    }
+
     fn saturated(number: i128) -> Fixed {
         Fixed(number.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
     }
@@ -90,8 +95,7 @@ impl Div for Fixed {
     type Output = Fixed;
 
     fn div(self, other: Fixed) -> Fixed {
-        let scaled = i128::from(self.0) << FRACTION_BITS;
-        Fixed::saturated(scaled.checked_div(other.0.into()).unwrap_or(0))
+        Fixed::saturated(self.widened().checked_div(other.0.into()).unwrap_or(0))
     }
 }
 
