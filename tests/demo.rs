@@ -26,6 +26,9 @@ fn the_demo_tells_its_story() {
         [
             "demo-3700-0/report.html",
             "demo-3700-0/results.json",
+            "demo-3700-0/rows_code.jsonl",
+            "demo-3700-0/rows_completion.jsonl",
+            "demo-3700-0/rows_prose.jsonl",
             "demo-3700-0/samples_code.jsonl",
             "demo-3700-0/samples_completion.jsonl",
             "demo-3700-0/samples_prose.jsonl",

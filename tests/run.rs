@@ -100,7 +100,8 @@ fn a_disguised_copy_gets_nothing() {
     let result = ended.json();
     let submissions = result["competitions"][0]["submissions"].as_array().unwrap();
     let copy = submissions.iter().find(|one| one["name"] == "disguised").unwrap();
-    assert_eq!(copy["status"], json!({"state": "copy", "of": 1}));
+    let expected = json!({"state": "copy", "of": 1, "similarity": 1.0, "kind": "identical"});
+    assert_eq!(copy["status"], expected);
     assert_eq!((copy["weight"].as_f64(), copy["rank"].as_u64()), (Some(0.0), Some(4)));
 }
 

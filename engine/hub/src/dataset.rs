@@ -233,10 +233,18 @@ impl IndexedFile {
         Ok(())
     }
 
+    /// Ends of lines before what a span holds. A record of CSV has those of blank
+    /// lines, and what is left of the end of the record before it.
+    fn lines_before(&self, bytes: &[u8]) -> u64 {
+        let is_csv = matches!(self.format, Format::Csv(_));
+        let ends = bytes.iter().take_while(|byte| is_csv && b"\r\n".contains(byte));
+        ends.filter(|byte| **byte == b'\n').count() as u64
+    }
+
     fn row(&self, span: &RowSpan, bytes: Vec<u8>, context: &LocalContext) -> Result<Row, HubError> {
         let origin = match self.unit {
             TextUnit::File => self.file.name.clone(),
-            _ => format!("{}:{}", self.file.name, span.line),
+            _ => format!("{}:{}", self.file.name, u64::from(span.line) + self.lines_before(&bytes)),
         };
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
