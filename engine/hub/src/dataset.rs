@@ -236,6 +236,10 @@ impl IndexedFile {
     fn row(&self, span: &RowSpan, bytes: Vec<u8>, context: &LocalContext) -> Result<Row, HubError> {
         let origin = match self.unit {
             TextUnit::File => self.file.name.clone(),
+            // Records may have any number of lines, and count from 0.
+            _ if matches!(self.format, Format::Csv(_)) => {
+                format!("{}#{}", self.file.name, span.line)
+            }
             _ => format!("{}:{}", self.file.name, span.line),
         };
         let text = match String::from_utf8(bytes) {
