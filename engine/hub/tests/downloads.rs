@@ -174,7 +174,7 @@ fn what_a_server_may_do() {
             1,
         ),
         (
-            |_, _| Reply::Hang(head("Content-Length: 18446744073709551615\r\n")),
+            |_, _| Reply::Hang(head("Content-Length: 18446744073709551613\r\n")),
             limits(),
             Some("the file has more than 64 bytes"),
             1,
