@@ -54,9 +54,8 @@ pub(crate) fn index_csv(
             Err(error) => return Err(failed(error)),
         }
         let end = reader.position().byte();
-        let start = record.position().map_or(end, csv::Position::byte);
-        let number = spans.len() as u64;
-        push_span(file, &mut spans, start..end, number)?;
+        let (start, line) = record.position().map_or((end, line), |at| (at.byte(), at.line()));
+        push_span(file, &mut spans, start..end, line)?;
     }
 }
 

@@ -23,7 +23,7 @@ pub enum HubError {
     },
     /// A dataset that is elsewhere could not be read.
     #[error(transparent)]
-    Dataset(#[from] crate::DatasetFault),
+    Dataset(Box<crate::DatasetFault>),
     /// A file of the net could not be had.
     #[error("download {url}")]
     Download {
@@ -46,7 +46,7 @@ pub enum HubError {
         /// Repository, with its revision.
         what: String,
         /// Why.
-        source: HubFault,
+        source: Box<HubFault>,
     },
     /// Something other than a directory or a GGUF file was given as a model.
     #[error("use {} as a model: it is neither a directory nor a .gguf file", path.display())]
@@ -229,11 +229,17 @@ pub enum HubError {
     },
 }
 
+impl From<crate::DatasetFault> for HubError {
+    fn from(fault: crate::DatasetFault) -> Self {
+        HubError::Dataset(Box::new(fault))
+    }
+}
+
 impl HubError {
     /// Says which repository it was.
     pub(crate) fn hub(what: &str) -> impl FnOnce(HubFault) -> Self + use<> {
         let what = what.to_owned();
-        move |source| HubError::Hub { what, source }
+        move |source| HubError::Hub { what, source: Box::new(source) }
     }
 
     /// Adapts an error of the operating system.

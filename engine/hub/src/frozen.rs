@@ -99,10 +99,13 @@ struct SealedIndex {
     index: FrozenIndex,
 }
 
+/// What a dataset is called, and what came of it.
+type Recorded = (String, Result<Drawn, String>);
+
 /// Draws from another source, and remembers what came.
 pub struct Recorder<'a> {
     source: &'a dyn DatasetSource,
-    drawn: Mutex<BTreeMap<String, (String, Result<Drawn, String>)>>,
+    drawn: Mutex<BTreeMap<String, Recorded>>,
 }
 
 impl<'a> Recorder<'a> {

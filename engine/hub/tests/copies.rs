@@ -1,5 +1,7 @@
 //! What makes a model a copy of another.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -141,7 +143,8 @@ fn copies_are_recognised_by_their_kind() {
         [base.clone(), vec![Tensor { name: "head".to_owned(), ..base[0].clone() }]].concat();
     let (f32, bf16, f16) = (Dtype::F32, Dtype::BF16, Dtype::F16);
     use CopyKind::{Identical, Near, Reordered, Rounded, Scaled};
-    let rows: [(&str, Vec<Tensor>, [Dtype; 2], Option<CopyKind>); 19] = [
+    type Row<'a> = (&'a str, Vec<Tensor>, [Dtype; 2], Option<CopyKind>);
+    let rows: [Row; 19] = [
         ("itself", base.clone(), [f32, f32], Some(Identical)),
         ("renamed", renamed.clone(), [bf16, bf16], Some(Identical)),
         ("a tensor twice", twice, [f32, f32], Some(Identical)),

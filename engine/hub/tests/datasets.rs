@@ -203,24 +203,25 @@ fn what_cannot_be_a_row_is_named_with_its_place() {
 
 #[test]
 fn records_of_csv_are_rows_of_texts() {
-    let cases: &[(&str, &[u8], Option<&str>, &[(&str, &str)])] = &[
+    type Case<'a> = (&'a str, &'a [u8], Option<&'a str>, &'a [(&'a str, &'a str)]);
+    let cases: &[Case] = &[
         (
             "a.csv",
             b"id,body\n1,one\n\n2,\"two, \"\"2\"\"\nlines\"\r\n3,\n",
             None,
             &[
-                ("a.csv#0", r#"{"body":"one","id":"1"}"#),
-                ("a.csv#1", "{\"body\":\"two, \\\"2\\\"\\nlines\",\"id\":\"2\"}"),
-                ("a.csv#2", r#"{"body":"","id":"3"}"#),
+                ("a.csv:2", r#"{"body":"one","id":"1"}"#),
+                ("a.csv:4", "{\"body\":\"two, \\\"2\\\"\\nlines\",\"id\":\"2\"}"),
+                ("a.csv:6", r#"{"body":"","id":"3"}"#),
             ],
         ),
         (
             "a.tsv",
             b"\xEF\xBB\xBFid\ttext\n1\ta,b",
             Some("text"),
-            &[("a.tsv#0", r#"{"id":"1","text":"a,b"}"#)],
+            &[("a.tsv:2", r#"{"id":"1","text":"a,b"}"#)],
         ),
-        ("a.csv", b"body\nx\n", Some("body"), &[("a.csv#0", r#"{"body":"x","text":"x"}"#)]),
+        ("a.csv", b"body\nx\n", Some("body"), &[("a.csv:2", r#"{"body":"x","text":"x"}"#)]),
     ];
     for (name, content, text_field, expected) in cases {
         let folder = folder(&[(name, content)]);
@@ -239,7 +240,7 @@ fn broken_csv_is_refused() {
     let cases: &[(&[u8], Option<&str>, &str)] = &[
         (b"a,b\n1\n", None, "line 2 has 1 values for 2 columns"),
         (b"a,a\n1,2\n", None, "two columns are called \"a\""),
-        (b"a\n\xff\n", None, "row at a.csv#0: byte 2 of the file"),
+        (b"a\n\xff\n", None, "row at a.csv:2: byte 2 of the file"),
         (b"\xff\n1\n", None, "not valid UTF-8"),
         (b"a\n", None, "it has no rows"),
         (b"a\n1\n", Some("b"), "it has no column \"b\"; its columns are \"a\""),

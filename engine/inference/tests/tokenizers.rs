@@ -1,6 +1,8 @@
 //! Tokenizers of every format against the Python libraries: see
 //! `tests/fixtures/make_tokenizers.py`.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use evaltasks_core::backend::Tokenizer;
 use evaltasks_core::competition::{Location, Subnet, TokenizerRule};
 use evaltasks_core::document::Bytes;
 use evaltasks_core::model::group_digits;
 use evaltasks_core::random::Seed;
 use evaltasks_core::results::DrawnData;
-use evaltasks_core::source::DatasetSource;
+use evaltasks_core::source::{DatasetSource, ModelSource};
 use evaltasks_hub::limits::ROW_CACHE_BYTES;
-use evaltasks_hub::{DataSettings, Datasets, Frozen, Recorder};
+use evaltasks_hub::{DataSettings, Datasets, Frozen, Hub, HubSettings, Recorder};
 use serde::Serialize;
 
 use super::engine::open_tokenizer;
+use super::hub::HubArguments;
 use super::plugins::PluginArguments;
 use super::{Outcome, describe, input, print, print_json, user_cache};
 use crate::report::visible;
@@ -23,7 +26,6 @@ use crate::round::{
     CompetitionPreview, FindTask, TaskPreview, competitions_of, default_block, preview,
 };
 
-const HUB: &str = "https://huggingface.co";
 /// Pages that are named of one dataset.
 const SHOWN_PAGES: usize = 6;
 
@@ -43,13 +45,11 @@ pub struct DataArguments {
 
 impl DataArguments {
     /// Draws from this machine, and from the net.
-    pub fn datasets(&self) -> Datasets {
+    pub fn datasets(&self, hub: HubSettings) -> Datasets {
         let variable = |name: &str| std::env::var(name).ok();
-        let hub = variable("HF_ENDPOINT").filter(|text| !text.is_empty());
-        let token = variable("HF_TOKEN").map(|token| token.trim().to_owned());
-        let token = token.filter(|token| !token.is_empty());
-        let hub = hub.unwrap_or_else(|| HUB.to_owned());
-        let mut settings = DataSettings::new(hub, token, &variable);
+        let token = hub.token.map(|token| token.0);
+        let mut settings = DataSettings::new(hub.endpoint, token, &variable);
+        settings.offline = hub.offline;
         let folder = self.row_cache.clone();
         let folder = folder.or_else(|| user_cache().map(|cache| cache.join("rows")));
         let quota = self.row_cache_max_bytes.map_or(ROW_CACHE_BYTES, |bytes| bytes.0);
@@ -102,6 +102,8 @@ pub struct Arguments {
     #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
+    hub: HubArguments,
+    #[command(flatten)]
     plugins: PluginArguments,
 }
 
@@ -121,23 +123,17 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let subnet = input::subnet_with(&arguments.file, &tasks)?;
     let block = arguments.block.unwrap_or_else(|| default_block(&subnet, &subnet.submissions));
     let competitions = competitions_of(&subnet, block, arguments.competition.as_deref())?;
-    let datasets = arguments.data.datasets();
+    let datasets = arguments.data.datasets(arguments.hub.settings());
+    let hub = arguments.hub.hub(None, Arc::default());
     let recorder = Recorder::new(&datasets);
     let find_task: &FindTask = &|reference| tasks.find(reference);
     let seed = &arguments.seed;
     let mut previews = Vec::new();
     for competition in competitions {
-        let tokenizer = match &competition.model.tokenizer {
-            TokenizerRule::Fixed(Location::Local(path)) => match open_tokenizer(path) {
-                Ok(tokenizer) => Some(tokenizer),
-                Err(error) => {
-                    let error = anyhow::anyhow!(error).context("open the tokenizer");
-                    eprintln!("warning: tokens are not counted: {}", describe(&error));
-                    None
-                }
-            },
-            _ => None,
-        };
+        let tokenizer = tokenizer(&competition.model.tokenizer, &hub).unwrap_or_else(|error| {
+            eprintln!("warning: tokens are not counted: {}", describe(&error));
+            None
+        });
         previews.push(preview(competition, find_task, &recorder, tokenizer.as_ref(), seed));
     }
     let rules = previews.iter().map(|one| (one.key.clone(), one.rules_sha256.clone())).collect();
@@ -149,6 +145,19 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let drawn = report.competitions.iter().flat_map(|one| &one.tasks);
     let missing = drawn.filter(|task| task.failure.is_some()).count();
     Ok(if missing == 0 { Outcome::Fine } else { Outcome::Wrong })
+}
+
+/// The tokenizer that every model is read with, if there is one.
+fn tokenizer(rule: &TokenizerRule, hub: &Hub) -> Result<Option<Arc<dyn Tokenizer>>> {
+    let opened = match rule {
+        TokenizerRule::Fixed(Location::Local(path)) => open_tokenizer(path),
+        TokenizerRule::Fixed(Location::Hub { repository, revision }) => {
+            let fetched = hub.fetch_tokenizer(repository, revision.as_deref());
+            fetched.and_then(|path| open_tokenizer(&path))
+        }
+        TokenizerRule::Submission | TokenizerRule::Without => return Ok(None),
+    };
+    opened.map(Some).map_err(|error| anyhow::anyhow!(error).context("open the tokenizer"))
 }
 
 fn text(report: &Report, saved: Option<&PathBuf>) -> String {
@@ -234,10 +243,10 @@ pub enum RoundData {
 
 impl RoundData {
     /// A frozen round, else the data.
-    pub fn new(frozen: Option<Frozen>, arguments: &DataArguments) -> Self {
+    pub fn new(frozen: Option<Frozen>, arguments: &DataArguments, hub: &HubArguments) -> Self {
         match frozen {
             Some(frozen) => RoundData::Frozen(frozen),
-            None => RoundData::Live(Box::new(arguments.datasets())),
+            None => RoundData::Live(Box::new(arguments.datasets(hub.settings()))),
         }
     }
 

@@ -33,16 +33,21 @@ pub struct HubArguments {
 }
 
 impl HubArguments {
-    /// The hub by these arguments and the environment. `console` shows how far
-    /// downloads are, and `cancelled` ends them.
-    pub fn hub(&self, console: Option<&Arc<Console>>, cancelled: Arc<AtomicBool>) -> Hub {
+    /// These arguments, and what the environment says beside them.
+    pub fn settings(&self) -> HubSettings {
         let from_environment = HubSettings::from_environment();
-        let settings = HubSettings {
+        HubSettings {
             offline: self.offline || from_environment.offline,
             quota: self.hub_quota.map(|bytes| bytes.0),
             bytes_per_second: self.hub_rate.map(|bytes| bytes.0),
             ..from_environment
-        };
+        }
+    }
+
+    /// The hub by these arguments and the environment. `console` shows how far
+    /// downloads are, and `cancelled` ends them.
+    pub fn hub(&self, console: Option<&Arc<Console>>, cancelled: Arc<AtomicBool>) -> Hub {
+        let settings = self.settings();
         let progress: Arc<Progress> = match console.map(Arc::clone) {
             Some(console) => Arc::new(move |progress| console.fetching(progress)),
             None => Arc::new(|_| {}),

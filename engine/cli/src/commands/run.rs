@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         None => (arguments.seed.clone(), arguments.block),
     };
     let block = block.unwrap_or_else(|| default_block(&subnet, &submissions));
-    let rows = RoundData::new(frozen, &arguments.data);
+    let rows = RoundData::new(frozen, &arguments.data, &arguments.hub);
     let plan = Plan {
         file: &file,
         subnet: &subnet,

@@ -74,7 +74,7 @@ fn next(
 
 fn is_quota(error: &SourceError) -> bool {
     let error = error.downcast_ref::<HubError>();
-    matches!(error, Some(HubError::Hub { source: HubFault::Quota { .. }, .. }))
+    matches!(error, Some(HubError::Hub { source, .. }) if matches!(**source, HubFault::Quota { .. }))
 }
 
 #[cfg(test)]

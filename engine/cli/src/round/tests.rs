@@ -239,7 +239,7 @@ fn with_weights(scene: &mut Scene, name: &str, loss: f64, change: impl Fn(usize)
 #[test]
 fn near_copies_are_rejected_or_flagged_by_rule() {
     let mut scene = Scene::new(&[]);
-    let wave = |size: f32| move |index: usize| if index % 3 == 0 { size } else { -size };
+    let wave = |size: f32| move |index: usize| if index.is_multiple_of(3) { size } else { -size };
     with_weights(&mut scene, "first", 2.0, |_| 0.0);
     with_weights(&mut scene, "nudged", 1.5, wave(0.04));
     with_weights(&mut scene, "tuned", 1.9, wave(1.0));

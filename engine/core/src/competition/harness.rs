@@ -119,7 +119,7 @@ const FEWSHOT: [&str; 9] = [
 
 /// What a file means.
 pub(super) enum HarnessFile {
-    Task(HarnessTask),
+    Task(Box<HarnessTask>),
     Group(HarnessGroup),
 }
 
@@ -146,7 +146,7 @@ pub(super) fn resolve(
     } else {
         let directory = file.parent().unwrap_or(Path::new("")).to_owned();
         let mut task = Task { reader: &mut reader, items, directory };
-        task.resolve(overrides, bound).map(HarnessFile::Task)
+        task.resolve(overrides, bound).map(Box::new).map(HarnessFile::Task)
     };
     found.filter(|_| !reader.is_wrong)
 }

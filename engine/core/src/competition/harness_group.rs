@@ -110,8 +110,11 @@ fn tasks(
     tasks
 }
 
+/// Keys with their values.
+type Settings = Vec<(String, Rc<Node>)>;
+
 /// A task's name, and what the group sets of it.
-fn named(entry: &Node) -> Option<(String, Vec<(String, Rc<Node>)>)> {
+fn named(entry: &Node) -> Option<(String, Settings)> {
     match &entry.content {
         Content::Mapping(entries) => {
             let name = entries.iter().find(|entry| entry.key() == "task")?.value.json();

@@ -220,7 +220,7 @@ fn described(
                 NativeSection::Harness(section_of_file) => {
                     let given = Given { value: section_of_file.clone(), place: *place };
                     match harness::resolve(context, &given, config?, bound)? {
-                        HarnessFile::Task(task) => Some(one(native(&task.id)?, task)),
+                        HarnessFile::Task(task) => Some(one(native(&task.id)?, *task)),
                         HarnessFile::Group(group) => {
                             let parts = group.tasks.into_iter().map(|(name, described)| {
                                 let reference = native(&described.id)?;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use hf_hub::repository::ModelInfo;
 use reqwest::Url;
+use serde::Deserialize;
 
 use super::listing::{Listing, Pinned, RepositoryFile, TreeEntry, check_repository};
 use super::{HubFault, HubSettings};
@@ -30,8 +30,8 @@ impl Api<'_> {
         }
         let url = self.url(&["api", "models", repository, "revision"], Some(revision))?;
         let body = self.ask(&url, "its revision")?;
-        let info: ModelInfo = parse(&body.bytes).map_err(HubFault::asked("its revision"))?;
-        Pinned::new(repository, info.sha.as_deref().unwrap_or_default())
+        let info: Info = parse(&body.bytes).map_err(HubFault::asked("its revision"))?;
+        Pinned::new(repository, &info.sha)
     }
 
     /// All files of a commit.
@@ -135,6 +135,13 @@ impl Api<'_> {
         drop(segments);
         Ok(url)
     }
+}
+
+/// What is read of the hub's description of a repository.
+#[derive(Deserialize)]
+struct Info {
+    /// Commit hash.
+    sha: String,
 }
 
 struct Page {

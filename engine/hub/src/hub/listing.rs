@@ -98,8 +98,7 @@ pub struct Listing {
     files: Vec<RepositoryFile>,
 }
 
-/// An entry of the hub's list. `hf_hub::repository::RepoTreeEntry` leaves out
-/// the SHA-256, which the hub calls `oid`.
+/// An entry of the hub's list. The SHA-256 of a large file is its `oid`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(super) enum TreeEntry {
@@ -334,7 +333,7 @@ pub fn tokenizer_files(listing: &Listing) -> Result<Vec<&RepositoryFile>, HubFau
         matches!(file.path.as_str(), "tokenizer.json" | "vocab.json" | "vocab.txt")
             || TOKENIZER_EXTENSIONS.iter().any(|end| file.path.ends_with(end))
     };
-    if needed.iter().any(|file| is_whole(file)) { Ok(needed) } else { Err(HubFault::NoTokenizer) }
+    if needed.iter().any(is_whole) { Ok(needed) } else { Err(HubFault::NoTokenizer) }
 }
 
 /// The size of files together.
@@ -363,7 +362,8 @@ mod tests {
             "onnx/model.safetensors",
         ];
         let usual = ["config.json", "tokenizer.json"];
-        let rows: &[(&[&str], Result<&[&str], &str>)] = &[
+        type Row = (&'static [&'static str], Result<&'static [&'static str], &'static str>);
+        let rows: &[Row] = &[
             (
                 &[
                     "model.safetensors",

@@ -6,11 +6,11 @@
 //! looked at before a byte of content is asked for.
 //!
 //! Requests go through [`net`](crate::net), not through the client of the
-//! `hf-hub` crate, whose description of a model's answer is used: that client
-//! puts no bound on an answer, leaves the SHA-256 of large files out of the
-//! list of files, knows no `Retry-After` by date, and does not resume; and its
-//! downloads from the hub's other storage (Xet) connect to addresses that a
-//! server names. The hub gives such files over plain requests, too.
+//! `hf-hub` crate (1.0): that client puts no bound on an answer, leaves the
+//! SHA-256 of large files out of the list of files, knows no `Retry-After` by
+//! date, and does not resume; and its downloads from the hub's other storage
+//! (Xet) connect to addresses that a server names. The hub gives such files
+//! over plain requests, too.
 //!
 //! Files are kept where the Python library keeps them, so that neither
 //! downloads what the other has; see the folders in `cache.rs`.

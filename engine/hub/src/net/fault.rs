@@ -80,6 +80,9 @@ pub enum DownloadFault {
         /// What is wrong with it.
         reason: String,
     },
+    /// The operator wants the net to be left alone.
+    #[error("the net is left alone (--offline, or HF_HUB_OFFLINE), and it is not kept here")]
+    Offline,
     /// The operator ended it.
     #[error("it was ended")]
     Cancelled,

@@ -135,6 +135,7 @@ pub struct Net {
     limits: NetLimits,
     clock: Arc<dyn Clock>,
     clients: Clients,
+    offline: bool,
 }
 
 impl Net {
@@ -145,7 +146,12 @@ impl Net {
 
     /// The same, with a clock that also waits between attempts.
     pub fn with_clock(limits: NetLimits, clock: Arc<dyn Clock>) -> Net {
-        Net { limits, clock, clients: Clients::default() }
+        Net { limits, clock, clients: Clients::default(), offline: false }
+    }
+
+    /// The same, which refuses every request when `offline` is true.
+    pub fn left_alone(self, offline: bool) -> Net {
+        Net { offline, ..self }
     }
 
     /// The clock that it waits by.
@@ -203,6 +209,9 @@ impl Attempt<'_> {
     /// connected to, when it redirects too often, and when it announces more
     /// than `max_bytes`. An answer with another status than 200 is no error.
     pub fn get(&self, ask: &Ask) -> Result<Answer, DownloadFault> {
+        if self.net.offline {
+            return Err(DownloadFault::Offline);
+        }
         let mut url = parse(ask.url)?;
         let own_origin = url.origin();
         let mut was_public = false;

@@ -247,7 +247,7 @@ impl RangeAt {
     }
 
     /// Bytes from the one block that holds `at`.
-    fn from_block(&self, at: u64, bytes: &mut Vec<u8>, wanted: usize) -> Result<(), HubError> {
+    fn copy_block(&self, at: u64, bytes: &mut Vec<u8>, wanted: usize) -> Result<(), HubError> {
         let block = at - at % READ_BLOCK_BYTES;
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let found = match blocks.iter().position(|(start, _)| *start == block) {
@@ -286,7 +286,7 @@ impl ReadAt for RangeAt {
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let before = bytes.len();
-            self.from_block(start + before as u64, &mut bytes, length - before)?;
+            self.copy_block(start + before as u64, &mut bytes, length - before)?;
             if bytes.len() == before {
                 break;
             }

@@ -59,12 +59,9 @@ impl Datasets {
     pub fn with_clock(settings: DataSettings, clock: Arc<dyn Clock>) -> Datasets {
         let cache = settings.cache.as_ref().map(|(folder, quota)| RowCache::new(folder, *quota));
         let in_place = NetLimits { redirects: 0, ..ROWS_LIMITS };
-        Datasets {
-            settings,
-            net: Arc::new(Net::with_clock(ROWS_LIMITS, Arc::clone(&clock))),
-            net_in_place: Net::with_clock(in_place, clock),
-            cache,
-        }
+        let net = |limits| Net::with_clock(limits, Arc::clone(&clock)).left_alone(settings.offline);
+        let (net, net_in_place) = (Arc::new(net(ROWS_LIMITS)), net(in_place));
+        Datasets { settings, net, net_in_place, cache }
     }
 
     fn rows(&self, rules: &DatasetRules, seed: &Seed) -> Result<Drawn, HubError> {
@@ -86,7 +83,7 @@ impl DatasetSource for Datasets {
     fn draw(&self, rules: &DatasetRules, seed: &Seed) -> Result<Drawn, SourceError> {
         let mut drawn = self.rows(rules, seed)?;
         if let Some(blob) = &rules.blob {
-            self.fill(blob, rules, &mut drawn.rows).map_err(HubError::from)?;
+            self.fill(blob, rules, &mut drawn.rows)?;
         }
         Ok(drawn)
     }

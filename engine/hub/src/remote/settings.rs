@@ -9,6 +9,8 @@ pub struct DataSettings {
     pub hub: String,
     /// Token for both.
     pub token: Option<String>,
+    /// Whether the net must be left alone: what is not kept here is an error.
+    pub offline: bool,
     /// For texts in buckets of Amazon S3.
     pub aws: Option<AwsKeys>,
     /// Folder in which rows are kept, and the bytes that it may have.
@@ -66,6 +68,7 @@ impl DataSettings {
             rows_server: rows_server.trim_end_matches('/').to_owned(),
             hub: hub.trim_end_matches('/').to_owned(),
             token,
+            offline: false,
             aws: keys.map(|(id, secret)| AwsKeys { id, secret, session, region }),
             cache: None,
         }

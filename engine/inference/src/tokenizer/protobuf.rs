@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn fields_are_read_or_refused() {
         let broken = || Err(BROKEN.to_owned());
-        let rows: [(&[u8], Vec<Result<(u32, Field), String>>); 9] = [
+        type Row<'a> = (&'a [u8], Vec<Result<(u32, Field<'a>), String>>);
+        let rows: [Row; 9] = [
             (&[], vec![]),
             // From the encoding's description: 150 in field 1, "testing" in 2.
             (&[0x08, 0x96, 0x01], vec![Ok((1, Field::Varint(150)))]),
