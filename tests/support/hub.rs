@@ -255,7 +255,7 @@ fn respond(state: &mut State, request: &Request, fault: Option<&What>, port: u16
     match fault {
         Some(What::Status(status, headers)) => {
             let body = json!({"error": "it was told to fail"}).to_string().into_bytes();
-            return Answer { status: *status, headers: headers.to_string(), body };
+            return Answer { status, headers: headers.to_string(), body };
         }
         Some(What::Redirect(target)) => {
             let headers = format!("Location: {target}\r\n");
