@@ -3,14 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+
+#[path = "listener.rs"]
+mod listener;
+
+use listener::{Listener, read_head};
 
 /// A file, and whether it is a large one.
 #[derive(Clone)]
@@ -111,35 +115,26 @@ struct State {
 
 /// Serves until it is dropped.
 pub struct Hub {
-    address: SocketAddr,
+    listener: Listener,
     state: Arc<Mutex<State>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Hub {
     pub fn start(content: Content) -> Hub {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let hits = vec![0; content.faults.len()];
         let state = State { content, hits, resolved: 0, log: Vec::new() };
-        let (state, stop) = (Arc::new(Mutex::new(state)), Arc::<AtomicBool>::default());
-        let (shared, stopped) = (Arc::clone(&state), Arc::clone(&stop));
-        let serve = move || {
-            for connection in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || answer(connection.unwrap(), &shared, address.port()));
-            }
-        };
-        Hub { address, state, stop, thread: Some(thread::spawn(serve)) }
+        let state = Arc::new(Mutex::new(state));
+        let shared = Arc::clone(&state);
+        let listener = Listener::start(move |connection| {
+            let (shared, port) = (Arc::clone(&shared), connection.local_addr().unwrap().port());
+            thread::spawn(move || answer(connection, &shared, port));
+        });
+        Hub { listener, state }
     }
 
     /// What `HF_ENDPOINT` is set to.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listener.address())
     }
 
     /// All requests so far, and no more of them.
@@ -163,24 +158,8 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-        let _ = self.thread.take().unwrap().join();
-    }
-}
-
 fn read_request(connection: &mut TcpStream) -> Option<Request> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if connection.read(&mut byte).ok()? == 0 {
-            return None;
-        }
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?;
+    let head = read_head(connection)?;
     let mut lines = head.lines();
     let mut first = lines.next()?.split(' ');
     let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());

@@ -5,13 +5,17 @@
 //! Python library uses it, and answers that they gave.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use serde_json::{Value, json};
+
+#[path = "listener.rs"]
+mod listener;
+
+use listener::{Listener, read_head};
 
 /// Commit of every dataset.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -89,10 +93,8 @@ pub type Fault = dyn Fn(usize, &Request) -> Option<Answer> + Send + Sync;
 
 /// Serves until it is dropped.
 pub struct RowsServer {
-    address: SocketAddr,
+    listener: Listener,
     heard: Arc<Mutex<Vec<Request>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl RowsServer {
@@ -104,43 +106,30 @@ impl RowsServer {
         content: Content,
         fault: impl Fn(usize, &Request) -> Option<Answer> + Send + Sync + 'static,
     ) -> RowsServer {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (heard, stop) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::<AtomicBool>::default());
-        let (log, stopped) = (Arc::clone(&heard), Arc::clone(&stop));
+        let heard = Arc::<Mutex<Vec<Request>>>::default();
+        let log = Arc::clone(&heard);
         let fault: Box<Fault> = Box::new(fault);
         let shared = Arc::new((content, fault));
-        let serve = move || {
-            let mut clients = Vec::new();
-            for connection in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
-                    break;
-                }
-                let (log, shared) = (Arc::clone(&log), Arc::clone(&shared));
-                clients.push(thread::spawn(move || {
-                    let mut connection = connection.unwrap();
-                    let Some(request) = read_request(&mut connection) else { return };
-                    let number = {
-                        let mut log = log.lock().unwrap();
-                        log.push(request.clone());
-                        log.len() - 1
-                    };
-                    let (content, fault) = &*shared;
-                    let answer =
-                        fault(number, &request).unwrap_or_else(|| answer(content, &request));
-                    // A client that has heard enough leaves early.
-                    let _ = write_answer(&mut connection, &answer);
-                }));
-            }
-            for client in clients {
-                let _ = client.join();
-            }
-        };
-        RowsServer { address, heard, stop, thread: Some(thread::spawn(serve)) }
+        let listener = Listener::start(move |mut connection| {
+            let (log, shared) = (Arc::clone(&log), Arc::clone(&shared));
+            thread::spawn(move || {
+                let Some(request) = read_request(&mut connection) else { return };
+                let number = {
+                    let mut log = log.lock().unwrap();
+                    log.push(request.clone());
+                    log.len() - 1
+                };
+                let (content, fault) = &*shared;
+                let answer = fault(number, &request).unwrap_or_else(|| answer(content, &request));
+                // A client that has heard enough leaves early.
+                let _ = write_answer(&mut connection, &answer);
+            });
+        });
+        RowsServer { listener, heard }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listener.address())
     }
 
     /// All requests so far.
@@ -149,24 +138,8 @@ impl RowsServer {
     }
 }
 
-impl Drop for RowsServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-        let _ = self.thread.take().unwrap().join();
-    }
-}
-
 fn read_request(connection: &mut TcpStream) -> Option<Request> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if connection.read(&mut byte).ok()? == 0 {
-            return None;
-        }
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?;
+    let head = read_head(connection)?;
     let mut lines = head.lines();
     let target = lines.next()?.split(' ').nth(1)?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
