@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
@@ -21,6 +22,8 @@ pub struct Layout {
 const JOURNAL: Layout = Layout { application_id: 0x4576_5461, version: 1, tables: TABLES };
 /// How long a process waits for another that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two attempts to open a file that another process is making.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// What the log of changes may keep of the disk after it was applied.
 const MAX_LOG_BYTES: i64 = 16 << 20;
 
@@ -85,10 +88,30 @@ fn connect(path: &Path, flags: OpenFlags, layout: &Layout) -> Result<Connection,
     let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    match prepare(&mut connection, layout).map_err(failed)? {
+    match patiently(|| prepare(&mut connection, layout)).map_err(failed)? {
         Some(reason) => Err(JournalError::NotACache { path: path.to_owned(), reason }),
         None => Ok(connection),
     }
+}
+
+/// Tries again while another process has the file to itself. SQLite waits by
+/// itself for most locks, but not for the one by which the kind of log changes.
+fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => {
+                thread::sleep(BUSY_PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Makes the tables where there is nothing at all. Says what else the file is.

@@ -192,6 +192,24 @@ fn two_writers_lose_nothing() {
     assert_eq!(found(&open(folder.path()), &of, 80), all);
 }
 
+/// The kind of log of a new file can be changed by one at a time.
+#[test]
+fn a_journal_is_made_by_whoever_comes_first() {
+    const AT_ONCE: usize = 8;
+    for _ in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(AT_ONCE);
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    start.wait();
+                    open(folder.path());
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn what_was_used_least_recently_goes_first() {
     let folder = tempfile::tempdir().unwrap();
