@@ -4,10 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[path = "listener.rs"]
-mod listener;
-
-use listener::{Listener, read_head};
+use super::listener::{Listener, read_head};
 
 /// What the server says to a request.
 pub enum Reply {

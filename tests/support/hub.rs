@@ -11,10 +11,7 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-#[path = "listener.rs"]
-mod listener;
-
-use listener::{Listener, read_head};
+use super::listener::{Listener, read_head};
 
 /// A file, and whether it is a large one.
 #[derive(Clone)]

@@ -12,10 +12,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-#[path = "listener.rs"]
-mod listener;
-
-use listener::{Listener, read_head};
+use super::listener::{Listener, read_head};
 
 /// Commit of every dataset.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

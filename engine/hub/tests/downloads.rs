@@ -4,6 +4,8 @@
 
 #[path = "../../../tests/support/http.rs"]
 mod http;
+#[path = "../../../tests/support/listener.rs"]
+mod listener;
 
 use std::fs;
 use std::path::Path;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "../../../tests/support/listener.rs"]
+mod listener;
 #[path = "../../../tests/support/rows.rs"]
 mod rows;
 
