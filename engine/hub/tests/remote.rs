@@ -427,6 +427,19 @@ fn files_are_read_in_place() {
 
     let error = draw(&server, &rules("*.parquet", None)).unwrap_err();
     assert!(error.contains("it has no file that matches \"*.parquet\""), "{error}");
+    // The token must not go to another server, nor a list end in its middle.
+    let lists = [
+        ("https://192.0.2.1/next", "its next page is not on the hub"),
+        ("/api/datasets/org/set/tree/more", "the list of files has more than 100 pages"),
+    ];
+    for (next, expected) in lists {
+        let listing = RowsServer::with_faults(content.clone(), move |_, request| {
+            let page = || Answer::new(200, "[]").with("Link", &format!("<{next}>; rel=\"next\""));
+            request.path.contains("/tree/").then(page)
+        });
+        let error = draw(&listing, &rules("data/a.parquet", None)).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
     let whole = RowsServer::with_faults(content, |_, request| {
         request.headers.contains_key("range").then(|| Answer::new(200, vec![0; 100_000]))
     });

@@ -10,7 +10,7 @@ use super::{HubFault, HubSettings};
 use crate::limits::{
     MAX_HUB_ANSWER_BYTES, MAX_HUB_PAGES, MAX_REPOSITORY_FILES, MAX_REVISION_BYTES,
 };
-use crate::net::{Answer, Ask, Attempt, DownloadFault, Net, RetryPolicy};
+use crate::net::{Ask, Attempt, DownloadFault, Net, RetryPolicy};
 
 /// What is needed to ask.
 #[derive(Clone, Copy)]
@@ -49,12 +49,7 @@ impl Api<'_> {
                 break;
             }
             let Some(next) = page.next else { return Listing::from_entries(entries) };
-            // The token goes along, so it must stay with the hub.
-            let next = url.join(&next).ok().filter(|next| next.origin() == url.origin());
-            url = next.ok_or_else(|| {
-                let reason = "its next page is not on the hub".to_owned();
-                HubFault::Ask { what: WHAT, source: DownloadFault::BadAnswer { reason } }
-            })?;
+            url = next;
         }
         Err(HubFault::TooManyFiles { limit: MAX_REPOSITORY_FILES })
     }
@@ -112,7 +107,7 @@ impl Api<'_> {
         let ask = self.request(url.as_str(), None, MAX_HUB_ANSWER_BYTES);
         let get = |attempt: &Attempt| {
             let answer = attempt.get(&ask)?.expect(&[200])?;
-            let next = next_page(&answer);
+            let next = answer.next_page(url)?;
             Ok(Page { next, bytes: answer.body.bytes()? })
         };
         self.net.retrying(self.policy, url.as_str(), get).map_err(HubFault::asked(what))
@@ -147,15 +142,7 @@ struct Info {
 struct Page {
     bytes: Vec<u8>,
     /// Address of the next page.
-    next: Option<String>,
-}
-
-/// `<address>; rel="next"`, among others.
-fn next_page(answer: &Answer) -> Option<String> {
-    let links = answer.header("link")?.split(',');
-    let next = links.map(str::trim).find(|link| link.contains("rel=\"next\""))?;
-    let (address, _) = next.strip_prefix('<')?.split_once('>')?;
-    Some(address.to_owned())
+    next: Option<Url>,
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, DownloadFault> {

@@ -117,6 +117,23 @@ impl Answer {
         Err(DownloadFault::Status { status: self.status, code, retry_after: self.retry_after })
     }
 
+    /// Address of the next page of the list that `from` is a page of, by the
+    /// header `Link`: `<address>; rel="next"`, among others.
+    ///
+    /// # Errors
+    /// When it is on another server: a token would go along.
+    pub fn next_page(&self, from: &Url) -> Result<Option<Url>, DownloadFault> {
+        let address = || {
+            let links = self.header("link")?.split(',');
+            let next = links.map(str::trim).find(|link| link.contains("rel=\"next\""))?;
+            Some(next.strip_prefix('<')?.split_once('>')?.0)
+        };
+        let Some(address) = address() else { return Ok(None) };
+        let next = from.join(address).ok().filter(|next| next.origin() == from.origin());
+        let reason = || "its next page is not on the hub".to_owned();
+        next.map(Some).ok_or_else(|| DownloadFault::BadAnswer { reason: reason() })
+    }
+
     /// Where a partial answer lies: its first byte, the byte after its last,
     /// and the size of the whole where that is known.
     pub fn content_range(&self) -> Option<(Range<u64>, Option<u64>)> {

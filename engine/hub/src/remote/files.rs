@@ -16,7 +16,7 @@ use crate::limits::{
     READ_BLOCKS,
 };
 use crate::members::Members;
-use crate::net::{Answer, Ask, Net};
+use crate::net::{Ask, Net};
 use crate::parquet_rows::ParquetFile;
 use crate::read_at::ReadAt;
 use crate::{DownloadFault, HubError};
@@ -57,7 +57,7 @@ impl Datasets {
         let revision = revision.unwrap_or(MAIN);
         let what = format!("the files of {repository} at {revision}");
         let url = self.hub_url(&["api", "datasets"], repository, &["revision", revision])?;
-        let (bytes, _) = self.ask_hub(&what, url.as_str())?;
+        let (bytes, _) = self.ask_hub(&what, &url)?;
         let RevisionAnswer { sha: commit } = parse(&what, &bytes)?;
         let mut files = self.list(&what, repository, &commit, pattern)?;
         files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
@@ -92,7 +92,7 @@ impl Datasets {
     ) -> Result<Vec<Entry>, DatasetFault> {
         let mut url = self.hub_url(&["api", "datasets"], repository, &["tree", commit])?;
         url.query_pairs_mut().append_pair("recursive", "true");
-        let mut next = Some(url.to_string());
+        let mut next = Some(url);
         let mut files: Vec<Entry> = Vec::new();
         let mut pages = 0;
         while let Some(url) = next {
@@ -101,7 +101,12 @@ impl Datasets {
             let entries: Vec<Entry> = parse(what, &bytes)?;
             let is_wanted = |entry: &Entry| entry.kind == "file" && matches(pattern, &entry.path);
             files.extend(entries.into_iter().filter(is_wanted));
-            next = link.filter(|_| pages < MAX_LISTED_PAGES);
+            if link.is_some() && pages == MAX_LISTED_PAGES {
+                // Whoever saw a part of the files would draw other rows.
+                let reason = format!("the list of files has more than {MAX_LISTED_PAGES} pages");
+                return Err(DatasetFault::Answer { what: what.to_owned(), reason });
+            }
+            next = link;
         }
         match files.len() {
             0 => Err(DatasetFault::Nothing {
@@ -119,13 +124,13 @@ impl Datasets {
     }
 
     /// The body of an answer, and the address of the next page.
-    fn ask_hub(&self, what: &str, url: &str) -> Result<(Vec<u8>, Option<String>), DatasetFault> {
+    fn ask_hub(&self, what: &str, url: &Url) -> Result<(Vec<u8>, Option<Url>), DatasetFault> {
         let token = self.settings.token.as_deref();
-        let ask =
-            Ask { url, headers: &[], token, range: None, max_bytes: MAX_DATASET_ANSWER_BYTES };
-        let answer = super::ask(&self.net, url, |attempt| {
+        let max_bytes = MAX_DATASET_ANSWER_BYTES;
+        let ask = Ask { url: url.as_str(), headers: &[], token, range: None, max_bytes };
+        let answer = super::ask(&self.net, url.as_str(), |attempt| {
             let answer = attempt.get(&ask)?.expect(&[200])?;
-            let next = next_page(&answer);
+            let next = answer.next_page(url)?;
             Ok((answer.body.bytes()?, next))
         });
         answer.map_err(|source| DatasetFault::Ask { what: what.to_owned(), source })
@@ -153,14 +158,6 @@ impl Datasets {
             .extend(after);
         Ok(url)
     }
-}
-
-/// `<address>; rel="next"`, among others.
-fn next_page(answer: &Answer) -> Option<String> {
-    let links = answer.header("link")?.split(',');
-    let next = links.map(str::trim).find(|link| link.contains("rel=\"next\""))?;
-    let (address, _) = next.strip_prefix('<')?.split_once('>')?;
-    Some(address.to_owned())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, DatasetFault> {
