@@ -11,7 +11,8 @@ mod wallet;
 
 pub use address::{Address, AddressError};
 pub use evaltasks_core::chain::{
-    Chain, Commitment, Metagraph, Neuron, SetWeightsError, WeightRules, WeightsRefusal,
+    Chain, Commitment, Metagraph, Neuron, Receipt, SetWeightsError, SubnetView, WeightRules,
+    WeightsRefusal,
 };
 pub use timelock::{
     COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, reveal_round, unlock,

@@ -14,7 +14,7 @@ pub struct Metagraph {
 }
 
 /// One participant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Neuron {
     /// Index in the subnet.
     pub uid: u16,
@@ -24,6 +24,14 @@ pub struct Neuron {
     pub stake: f64,
     /// Whether its weights count.
     pub validator_permit: bool,
+    /// Block at which it set weights last; that of its registration before.
+    pub last_update: u64,
+    /// Block of its registration.
+    pub registered_at: u64,
+    /// Its share of what miners get, in [0, 1].
+    pub incentive: f64,
+    /// Its share of what validators get, in [0, 1].
+    pub dividends: f64,
 }
 
 /// What a miner has committed.
@@ -50,8 +58,40 @@ pub struct WeightRules {
     pub min_weights: u16,
     /// What a validator's version must reach.
     pub version_key: u64,
+    /// The largest share that one weight may be, of 65535.
+    pub max_weight: u16,
     /// Whether weights are committed first and shown later.
     pub commit_reveal: bool,
+    /// Form of the commits that the chain takes; 0 where there are none.
+    pub commit_version: u16,
+    /// Epochs from a commit to its weights.
+    pub reveal_period_epochs: u64,
+    /// Block of the next epoch.
+    pub next_epoch_block: u64,
+}
+
+/// A subnet at one block: all parts are of the same state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubnetView {
+    /// Hash of the block, `0x` and hexadecimal digits.
+    pub block_hash: String,
+    /// Who takes part.
+    pub metagraph: Metagraph,
+    /// What miners have committed.
+    pub commitments: Vec<Commitment>,
+    /// What is demanded of weights.
+    pub rules: WeightRules,
+}
+
+/// Where an extrinsic stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The block that it is in.
+    pub block: u64,
+    /// Hash of the extrinsic, `0x` and hexadecimal digits.
+    pub extrinsic: String,
+    /// For timelocked weights, the drand round that shows them.
+    pub reveal_round: Option<u64>,
 }
 
 /// Reads a subnet and sets weights on it.
@@ -69,8 +109,20 @@ pub trait Chain: Send + Sync {
     fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError>;
     /// What is demanded of weights at a block.
     fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError>;
-    /// Sets this validator's weights, (uid, weight) with weights that sum to 1.
-    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<(), SetWeightsError>;
+    /// Metagraph, commitments and rules at a block, read as one where the chain
+    /// allows it.
+    fn view(&self, block: u64) -> Result<SubnetView, SourceError> {
+        Ok(SubnetView {
+            block_hash: self.block_hash(block)?,
+            metagraph: self.metagraph(block)?,
+            commitments: self.commitments(block)?,
+            rules: self.weight_rules(block)?,
+        })
+    }
+    /// Sets this validator's weights, (uid, weight) with weights that sum to 1,
+    /// by the call that the subnet demands. Returns once they are in a block
+    /// that is final.
+    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError>;
 }
 
 /// Why weights were not set. Reads after "failed to ...".

@@ -396,9 +396,9 @@ fn top_miners_of_other_validators() {
             .zip(row.stake.iter().zip(&row.validator_permit))
             .map(|(uid, (&stake, &validator_permit))| Neuron {
                 uid,
-                hotkey: String::new(),
                 stake,
                 validator_permit,
+                ..Neuron::default()
             })
             .collect();
         assert_eq!(neurons.len(), row.weights.len());

@@ -94,12 +94,8 @@ fn a_loss_is_reduced_as_the_source_reduces_it() {
 
 #[test]
 fn top_miners_are_who_large_validators_weigh_most() {
-    let neuron = |uid, stake, validator_permit| Neuron {
-        uid,
-        hotkey: String::new(),
-        stake,
-        validator_permit,
-    };
+    let neuron =
+        |uid, stake, validator_permit| Neuron { uid, stake, validator_permit, ..Neuron::default() };
     let weights: &[(u16, u16)] = &[(7, 5), (8, 4), (9, 91)];
     let check = |neuron: Neuron, weights: &[(u16, u16)], expected: &[u16]| {
         let top = top_miners([(&neuron, weights)], 100.0, 0.05);

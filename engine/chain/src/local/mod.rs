@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use evaltasks_core::chain::{
-    Chain, Commitment, Metagraph, Neuron, SetWeightsError, WeightRules, WeightsRefusal,
+    Chain, Commitment, Metagraph, Neuron, Receipt, SetWeightsError, WeightRules, WeightsRefusal,
 };
 use evaltasks_core::random::{Seed, words};
 use evaltasks_core::source::SourceError;
@@ -265,6 +265,10 @@ impl Chain for LocalValidator<'_> {
                 hotkey: one.hotkey.clone(),
                 stake: ledger.stake(&one.hotkey) as f64 / UNITS_PER_TOKEN as f64,
                 validator_permit: one.participant.validator_permit,
+                last_update: one.participant.last_update,
+                registered_at: one.participant.registered_at,
+                incentive: share(one.outcome.as_ref().map(|outcome| outcome.incentive)),
+                dividends: share(one.outcome.as_ref().map(|outcome| outcome.dividends)),
             };
             let neurons = ledger.neurons.iter().enumerate().map(neuron).collect();
             Metagraph { block, neurons }
@@ -289,16 +293,20 @@ impl Chain for LocalValidator<'_> {
 
     fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError> {
         let subnet = &self.chain.subnet;
-        self.chain.at(block, |_| WeightRules {
+        self.chain.at(block, |state| WeightRules {
             tempo_blocks: subnet.epoch.tempo_blocks,
             rate_limit_blocks: subnet.rate_limit_blocks,
             min_weights: subnet.min_weights,
             version_key: subnet.weights_version,
+            max_weight: subnet.max_weight,
             commit_reveal: subnet.commit_reveal,
+            commit_version: 0,
+            reveal_period_epochs: 0,
+            next_epoch_block: state.last_epoch + subnet.epoch.tempo_blocks,
         })
     }
 
-    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<(), SetWeightsError> {
+    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
         let upscaled = max_upscaled(&weights.iter().copied().collect());
         let (uids, weights): (Vec<u16>, Vec<u16>) = upscaled.into_iter().unzip();
         let subnet = &self.chain.subnet;
@@ -309,6 +317,15 @@ impl Chain for LocalValidator<'_> {
             weights: &weights,
             version_key: subnet.weights_version,
         };
-        Ok(self.chain.set_weights(&self.hotkey, &call)?)
+        let building = &mut self.chain.blocks().building;
+        let (block, index) = (building.block, building.extrinsics);
+        building.set_weights(&self.hotkey, &call, subnet)?;
+        let extrinsic = format!("0x{block:032x}{index:032x}");
+        Ok(Receipt { block, extrinsic, reveal_round: None })
     }
+}
+
+/// Of a whole.
+fn share(of_65535: Option<u16>) -> f64 {
+    f64::from(of_65535.unwrap_or(0)) / f64::from(u16::MAX)
 }

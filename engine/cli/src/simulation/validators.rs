@@ -57,7 +57,8 @@ impl ValidatorState {
         if weights.is_empty() {
             return Ok(());
         }
-        view.set_weights(&weights)
+        let set = view.set_weights(&weights);
+        set.map(drop)
             .map_err(|source| SimulationError::Weights { validator: self.name.clone(), source })
     }
 
