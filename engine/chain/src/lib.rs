@@ -6,6 +6,7 @@
 
 mod address;
 pub mod local;
+pub mod localnet;
 mod timelock;
 mod wallet;
 
