@@ -2,6 +2,7 @@
 //! and prints.
 
 pub mod cache;
+pub mod chain;
 pub mod check;
 pub mod compare;
 pub mod data;
@@ -9,6 +10,7 @@ mod engine;
 mod hub;
 mod input;
 pub mod inspect;
+pub mod localnet;
 pub mod loss;
 pub mod plugin;
 mod plugins;
