@@ -6,6 +6,7 @@
 mod address;
 mod limits;
 pub mod local;
+pub mod localnet;
 mod subtensor;
 mod timelock;
 mod wallet;
