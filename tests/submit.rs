@@ -42,7 +42,7 @@ fn network(miner: &str) -> Localnet {
         finality_lag: 2,
     };
     let listen = "127.0.0.1:0".parse().unwrap();
-    Localnet::start(LocalnetOptions { listen, genesis, is_paced: true }).unwrap()
+    Localnet::start(LocalnetOptions { listen, genesis, is_paced: true, faults: vec![] }).unwrap()
 }
 
 struct World {

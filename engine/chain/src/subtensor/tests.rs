@@ -39,7 +39,9 @@ fn network(neurons: u8) -> Localnet {
         finality_lag: 2,
     };
     let listen = "127.0.0.1:0".parse().unwrap();
-    let network = Localnet::start(LocalnetOptions { listen, genesis, is_paced: false }).unwrap();
+    let network =
+        Localnet::start(LocalnetOptions { listen, genesis, is_paced: false, faults: Vec::new() })
+            .unwrap();
     (0..30).for_each(|_| network.produce_block().unwrap());
     network
 }

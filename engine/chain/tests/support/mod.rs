@@ -58,7 +58,12 @@ pub fn options() -> LocalnetOptions {
         start_ms: 1_790_000_000_000,
         finality_lag: 2,
     };
-    LocalnetOptions { listen: "127.0.0.1:0".parse().unwrap(), genesis, is_paced: false }
+    LocalnetOptions {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        genesis,
+        is_paced: false,
+        faults: vec![],
+    }
 }
 
 /// A network as [`options`] has it.
