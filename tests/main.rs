@@ -18,6 +18,7 @@ mod rank;
 mod run;
 mod simulate;
 mod speech;
+mod submit;
 mod support;
 mod tasks;
 mod text_tasks;

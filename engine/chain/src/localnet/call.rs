@@ -64,8 +64,7 @@ impl Refusal {
 
 impl From<WeightsRefusal> for Refusal {
     fn from(refusal: WeightsRefusal) -> Refusal {
-        // They are named as the runtime names them.
-        Refusal::of_subtensor(format!("{refusal:?}"))
+        Refusal::of_subtensor(refusal.name())
     }
 }
 

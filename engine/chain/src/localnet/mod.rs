@@ -219,6 +219,11 @@ impl Localnet {
         Ok(fault.happen(&self.node, &self.connections)?)
     }
 
+    /// Extrinsics that wait for a block.
+    pub fn pending(&self) -> usize {
+        self.node.pending().len()
+    }
+
     /// The number of the newest block.
     pub fn block(&self) -> u32 {
         self.node.blocks(|blocks| blocks.best_number())

@@ -19,6 +19,7 @@ pub mod rank;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+pub mod submit;
 pub mod tasks;
 pub mod verify;
 pub mod worker;
