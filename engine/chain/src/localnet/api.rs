@@ -247,18 +247,16 @@ const DEFAULT_ALPHA: (u16, u16) = (45_875, 58_982);
 
 /// What only a metagraph of chosen fields says.
 fn selective_only(now: &Snapshot) -> [(&'static str, Value); 2] {
-    let neurons = now.state.ledger.neurons.iter().enumerate();
-    let validators = neurons.clone().filter(|(_, one)| one.participant.validator_permit);
-    let commitments = neurons.filter_map(|(_, one)| {
+    let neurons = now.state.ledger.neurons.iter();
+    let validators =
+        (0_u16..).zip(neurons.clone()).filter(|(_, one)| one.participant.validator_permit);
+    let commitments = neurons.filter_map(|one| {
         let bytes = registration(now, &one.hotkey);
         let who = account(&one.hotkey)?;
         let pair = [Value::from_bytes(who), Value::from_bytes(&bytes)];
         (!bytes.is_empty()).then(|| list(pair))
     });
-    [
-        ("validators", numbers(validators.map(|(uid, _)| uid as u16))),
-        ("commitments", list(commitments)),
-    ]
+    [("validators", numbers(validators.map(|(uid, _)| uid))), ("commitments", list(commitments))]
 }
 
 /// What lists of parameters say beside what a metagraph does.

@@ -115,46 +115,22 @@ pub fn module(context: Context) -> Result<RpcModule<Context>, RegisterMethodErro
     for &(name, method) in METHODS {
         module.register_method(name, move |params, context, _| method(context, params))?;
     }
-    let heads: [(_, _, _, fn(&Node) -> &broadcast::Sender<Json>, fn(&Node) -> Option<Json>); 3] = [
-        (
-            "chain_subscribeNewHeads",
-            "chain_newHead",
-            "chain_unsubscribeNewHeads",
-            |node| &node.best_heads,
-            |node| node.blocks(|blocks| blocks.best().map(|block| block.header.json())),
-        ),
-        (
-            "chain_subscribeAllHeads",
-            "chain_allHead",
-            "chain_unsubscribeAllHeads",
-            |node| &node.all_heads,
-            |node| node.blocks(|blocks| blocks.best().map(|block| block.header.json())),
-        ),
-        (
-            "chain_subscribeFinalizedHeads",
-            "chain_finalizedHead",
-            "chain_unsubscribeFinalizedHeads",
-            |node| &node.finalized_heads,
-            |node| {
-                node.blocks(|blocks| {
-                    let block = blocks.get(&blocks.finalized_hash());
-                    block.map(|block| block.header.json())
-                })
-            },
-        ),
-    ];
-    for (subscribe, notification, unsubscribe, sender, first) in heads {
-        module.register_subscription(
-            subscribe,
-            notification,
-            unsubscribe,
-            move |_, pending, context, _| {
-                let receiver = sender(&context.node).subscribe();
-                let first = first(&context.node);
-                async move { follow(pending, first, receiver, |json| json).await }
-            },
-        )?;
-    }
+    let best = |node: &Node| node.blocks(|blocks| blocks.best().map(|one| one.header.json()));
+    let names = ["chain_subscribeNewHeads", "chain_newHead", "chain_unsubscribeNewHeads"];
+    heads(&mut module, names, |node| &node.best_heads, best)?;
+    let names = ["chain_subscribeAllHeads", "chain_allHead", "chain_unsubscribeAllHeads"];
+    heads(&mut module, names, |node| &node.all_heads, best)?;
+    let names =
+        ["chain_subscribeFinalizedHeads", "chain_finalizedHead", "chain_unsubscribeFinalizedHeads"];
+    heads(
+        &mut module,
+        names,
+        |node| &node.finalized_heads,
+        |node| {
+            let block = node.blocks(|blocks| blocks.get(&blocks.finalized_hash()).cloned());
+            block.map(|block| block.header.json())
+        },
+    )?;
     module.register_subscription(
         "state_subscribeRuntimeVersion",
         "state_runtimeVersion",
@@ -173,6 +149,27 @@ pub fn module(context: Context) -> Result<RpcModule<Context>, RegisterMethodErro
     )?;
     rpc_methods(&mut module)?;
     Ok(module)
+}
+
+/// A subscription to headers: the newest at once, and all that come. The names
+/// are those of subscribing, of what is told, and of the end.
+fn heads(
+    module: &mut RpcModule<Context>,
+    [subscribe, notification, unsubscribe]: [&'static str; 3],
+    sender: fn(&Node) -> &broadcast::Sender<Json>,
+    first: fn(&Node) -> Option<Json>,
+) -> Result<(), RegisterMethodError> {
+    module.register_subscription(
+        subscribe,
+        notification,
+        unsubscribe,
+        move |_, pending, context, _| {
+            let receiver = sender(&context.node).subscribe();
+            let first = first(&context.node);
+            async move { follow(pending, first, receiver, |json| json).await }
+        },
+    )?;
+    Ok(())
 }
 
 /// The list of all methods, which tells clients what they may call.
