@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
+use evaltasks_chain::Address;
 use evaltasks_core::backend::{Backend, RunControl};
 use evaltasks_core::commitment::secure_hash;
 use evaltasks_core::competition::{Competition, DEFAULT_COPY_SIMILARITY, Location, TokenizerRule};
@@ -54,8 +55,8 @@ pub struct Arguments {
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
     /// Key of the miner who commits the model: print the secure hash, too
-    #[arg(long, value_name = "SS58", value_parser = ss58_address)]
-    hotkey: Option<String>,
+    #[arg(long, value_name = "SS58", value_parser = str::parse::<Address>)]
+    hotkey: Option<Address>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -119,26 +120,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         hub: &hub,
         competitions: &competitions,
         against: arguments.against.as_deref(),
-        hotkey: arguments.hotkey.as_deref(),
+        hotkey: arguments.hotkey,
     };
     let report = match model_reference(&arguments.model) {
-        ModelReference::Repository { repository, revision } => {
+        ModelReference::Repository { repository, revision } if !hub.is_offline() => {
             inspector.remote(&hub.pin(&repository, Some(&revision))?)?
         }
-        local @ ModelReference::Directory(_) => inspector.local(&local)?,
+        kept_here => inspector.local(&kept_here)?,
     };
     if arguments.json { print_json(&report) } else { print(&text(&report)) }
-}
-
-/// An address as it is written: 35 bytes in base 58. Its checksum is not
-/// looked at.
-fn ss58_address(text: &str) -> Result<String, String> {
-    const LENGTHS: std::ops::RangeInclusive<usize> = 47..=48;
-    let base58 = |c: char| c.is_ascii_alphanumeric() && !"0OIl".contains(c);
-    if LENGTHS.contains(&text.len()) && text.chars().all(base58) {
-        return Ok(text.to_owned());
-    }
-    Err("an address has 47 or 48 letters and digits, none of them 0, O, I or l".to_owned())
 }
 
 /// Looks at models by the rules of some competitions.
@@ -147,7 +137,7 @@ struct Inspector<'a> {
     hub: &'a Hub,
     competitions: &'a [Competition],
     against: Option<&'a Path>,
-    hotkey: Option<&'a str>,
+    hotkey: Option<Address>,
 }
 
 impl Inspector<'_> {
@@ -158,7 +148,7 @@ impl Inspector<'_> {
         let directory_hash = directory_hash(&directory, &digest)?;
         Ok(Report {
             likeness: self.against.map(|other| self.compare(&sketch, other)).transpose()?,
-            secure_hash: self.hotkey.map(|key| secure_hash(&directory_hash, key)),
+            secure_hash: self.hotkey.map(|key| secure_hash(&directory_hash, &key.to_string())),
             directory_hash: Some(directory_hash),
             competitions: self.verdicts(&checkpoint, true),
             checkpoint,

@@ -233,6 +233,11 @@ impl Hub {
         read().map_err(HubError::hub(&pinned.to_string()))
     }
 
+    /// Whether the net is left alone.
+    pub fn is_offline(&self) -> bool {
+        self.settings.offline
+    }
+
     fn api(&self) -> Api<'_> {
         Api { settings: &self.settings, net: &self.small, policy: &self.options.policy }
     }

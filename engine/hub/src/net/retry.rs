@@ -47,8 +47,8 @@ impl Net {
     /// until the policy or the total time says that it is enough. `what` is
     /// its name, such as an address.
     ///
-    /// Worth another attempt are servers that cannot be reached or break off,
-    /// and the statuses 408, 429 and those from 500. A server's Retry-After is
+    /// Worth another attempt are servers that cannot be reached, break off or
+    /// are too slow, and the statuses 408, 429 and those from 500. A server's Retry-After is
     /// kept to.
     ///
     /// # Errors
