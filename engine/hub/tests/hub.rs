@@ -410,13 +410,15 @@ fn a_branch_that_moves_adds_nothing() {
 }
 
 #[test]
-fn a_server_that_trickles_is_left() {
+fn a_server_that_trickles_is_left_and_asked_again() {
     // Every look at the clock takes a second, so that every read does.
     let clock = TestClock { tick: Duration::from_secs(1), ..TestClock::default() };
     let (clock, second) = (Arc::new(clock), Duration::from_secs(1));
-    for (window, expected) in [(1, false), (10_000, true)] {
+    for (window, times, expected) in
+        [(1, usize::MAX, false), (3, 1, true), (10_000, usize::MAX, true)]
+    {
         let folder = tempfile::tempdir().unwrap();
-        let faults = vec![fault("/lfs/", usize::MAX, What::Trickle)];
+        let faults = vec![fault("/lfs/", times, What::Trickle)];
         let server = server::Hub::start(Content { faults, ..content() });
         let large = NetLimits { window: second * window, min_bytes: 1000, ..NetLimits::LARGE };
         let hub =
