@@ -28,6 +28,7 @@ pub mod net;
 mod parquet_rows;
 mod read_at;
 mod remote;
+mod repository;
 
 pub use copies::{Likeness, ModelSketch, SketchedTensor, likeness};
 pub use dataset::open_dataset;

@@ -76,10 +76,7 @@ fn what_is_no_model_is_refused() {
     let repository =
         ModelReference::Repository { repository: "org/model".into(), revision: "abc".into() };
     let error = LocalModels.fetch(&repository, Some(1)).unwrap_err().to_string();
-    assert!(
-        error.starts_with("fetch org/model@abc: only local paths can be read so far"),
-        "{error}"
-    );
+    assert!(error.starts_with("fetch org/model@abc: only local paths are read here"), "{error}");
 }
 
 #[test]
