@@ -13,7 +13,9 @@ use evaltasks_core::model::{Checkpoint, Violation, group_digits};
 use evaltasks_core::results::CopyKind;
 use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
 use evaltasks_hub::hub::Pinned;
-use evaltasks_hub::{Hub, Likeness, ModelSketch, directory_hash, likeness, sketch_model};
+use evaltasks_hub::{
+    Hub, Likeness, ModelSketch, directory_hash, likeness, pretrained_hash, sketch_model,
+};
 use serde::Serialize;
 
 use super::engine::{EngineArguments, open_tokenizer};
@@ -33,8 +35,9 @@ limits them; the model is not run. Of a model on the hub, only the configuration
 and the headers are asked for: what can be known from them is checked before
 anything else is downloaded.
 
-The directory hash is over every file, hidden ones too. With the key of the
-miner it becomes the secure hash, which a commitment on subnet 9 holds.
+The directory hash is over every file, hidden ones too; the pretrained hash is
+over those that transformers' from_pretrained downloads. That one, with the key
+of the miner, becomes the secure hash, which a commitment on subnet 9 holds.
 
 Examples:
   evaltasks inspect ./my-model
@@ -80,7 +83,11 @@ struct Report {
     /// Over the contents of all files, as subnet 9 hashes directories; none of
     /// a model that is not on this machine.
     directory_hash: Option<String>,
-    /// The directory hash and `--hotkey`, as a commitment holds them.
+    /// The same hash of the configuration and the safetensors alone, as
+    /// transformers' `from_pretrained` downloads them; none without such weights.
+    pretrained_hash: Option<String>,
+    /// The pretrained hash, or else the directory hash, with `--hotkey`, as a
+    /// commitment holds them.
     secure_hash: Option<String>,
     /// What `--against` found.
     likeness: Option<Comparison>,
@@ -146,10 +153,13 @@ impl Inspector<'_> {
         let checkpoint = guard_backend(|| self.backend.inspect(&directory))?;
         let (digest, sketch) = sketch_model(&directory, SKETCH_KEY)?;
         let directory_hash = directory_hash(&directory, &digest)?;
+        let pretrained_hash = pretrained_hash(&digest);
+        let committed = pretrained_hash.as_ref().unwrap_or(&directory_hash);
         Ok(Report {
             likeness: self.against.map(|other| self.compare(&sketch, other)).transpose()?,
-            secure_hash: self.hotkey.map(|key| secure_hash(&directory_hash, &key.to_string())),
+            secure_hash: self.hotkey.map(|key| secure_hash(committed, &key.to_string())),
             directory_hash: Some(directory_hash),
+            pretrained_hash,
             competitions: self.verdicts(&checkpoint, true),
             checkpoint,
             model_sha256: Some(digest.model_sha256),
@@ -182,6 +192,7 @@ impl Inspector<'_> {
             model_sha256: None,
             tensors_sha256: None,
             directory_hash: None,
+            pretrained_hash: None,
             secure_hash: None,
             likeness: None,
         })
@@ -294,10 +305,12 @@ fn text(report: &Report) -> String {
             report.directory_hash.clone().unwrap_or_else(|| "not fetched".to_owned()),
         ),
     ];
+    let pretrained = report.pretrained_hash.iter().map(|hash| ("pretrained hash", hash.clone()));
     let secure = report.secure_hash.iter().map(|hash| ("secure hash", hash.clone()));
     let likeness = report.likeness.iter().map(|found| ("similarity", similarity(found)));
     let mut text: String = rows
         .into_iter()
+        .chain(pretrained)
         .chain(secure)
         .chain(likeness)
         .map(|(name, value)| format!("{name:<16} {value}\n"))
