@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
-    self, Outcome, cache, check, compare, data, inspect, loss, plugin, rank, run, schema, simulate,
-    tasks, verify, worker,
+    self, Outcome, cache, check, compare, data, inspect, localnet, loss, plugin, rank, run, schema,
+    simulate, submit, tasks, verify, worker,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -49,8 +49,12 @@ enum Command {
     Rank(rank::Arguments),
     /// Play a subnet through, and say what its rules pay to whom
     Simulate(simulate::Arguments),
+    /// Run a subnet's whole network on this machine
+    Localnet(localnet::Arguments),
     /// Show what a model is, and which competitions would accept it
     Inspect(inspect::Arguments),
+    /// Check a model, and commit it on the subnet's chain
+    Submit(submit::Arguments),
     /// List the tasks that competitions can name, and their configuration
     Tasks(tasks::Arguments),
     /// Show the cache of answers, or make room in it
@@ -88,7 +92,9 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Compare(arguments) => compare::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
+        Command::Localnet(arguments) => localnet::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Submit(arguments) => submit::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),
         Command::Plugin(command) => plugin::run(command),

@@ -2,14 +2,15 @@
 //! epochs, without a network.
 //!
 //! What is left out of the real chain: fees, coldkeys, the market for tokens
-//! (emission is so much per block, and is not staked), the owner's cut, and
-//! everything that only an owner or root may do. Nothing here looks at a clock:
+//! (emission is so much per block, and is not staked), the owner's cut, a second
+//! mechanism, and everything that only an owner or root may do. Nothing here looks at a clock:
 //! a block is made when somebody asks for one.
 
-mod state;
+pub(crate) mod commits;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
-mod weights;
+pub(crate) mod weights;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use evaltasks_core::random::{Seed, words};
 use evaltasks_core::source::SourceError;
 use evaltasks_core::yuma::{EpochRules, Outcome, max_upscaled};
 
+use commits::Opened;
 use state::{Registered, State};
 pub use weights::WeightsCall;
 
@@ -50,8 +52,22 @@ pub struct LocalSubnet {
     pub weights_version: u64,
     /// Whether plain weights are refused.
     pub commit_reveal: bool,
+    /// Epochs from a commit to its weights.
+    pub reveal_period_epochs: u64,
+    /// When epochs are.
+    pub schedule: EpochSchedule,
     /// Tempo and consensus.
     pub epoch: EpochRules,
+}
+
+/// At which blocks an epoch takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochSchedule {
+    /// `tempo` blocks after the last one.
+    SinceLast,
+    /// Where `tempo + 1` divides `block + netuid + 1`: the rule of runtimes
+    /// until the middle of 2026.
+    ByNumber,
 }
 
 impl Default for LocalSubnet {
@@ -66,6 +82,8 @@ impl Default for LocalSubnet {
             max_weight: u16::MAX,
             weights_version: 0,
             commit_reveal: false,
+            reveal_period_epochs: 1,
+            schedule: EpochSchedule::SinceLast,
             epoch: EpochRules::default(),
         }
     }
@@ -141,7 +159,7 @@ impl LocalChain {
     pub fn new(subnet: LocalSubnet, seed: Seed) -> LocalChain {
         let genesis = State::default();
         let mut building = genesis.clone();
-        building.begin_next(&subnet);
+        building.begin_next(&subnet, |_| Opened::NotYet);
         let blocks = Mutex::new(Blocks { finished: VecDeque::from([genesis]), building });
         LocalChain { subnet, seed, blocks }
     }
@@ -155,7 +173,7 @@ impl LocalChain {
         if blocks.finished.len() > KEPT_BLOCKS {
             blocks.finished.pop_front();
         }
-        blocks.building.begin_next(&self.subnet);
+        blocks.building.begin_next(&self.subnet, |_| Opened::NotYet);
         number
     }
 
@@ -302,7 +320,7 @@ impl Chain for LocalValidator<'_> {
             commit_reveal: subnet.commit_reveal,
             commit_version: 0,
             reveal_period_epochs: 0,
-            next_epoch_block: state.last_epoch + subnet.epoch.tempo_blocks,
+            next_epoch_block: state.next_epoch(subnet),
         })
     }
 

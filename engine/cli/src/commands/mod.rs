@@ -2,6 +2,7 @@
 //! and prints.
 
 pub mod cache;
+pub mod chain;
 pub mod check;
 pub mod compare;
 pub mod data;
@@ -9,6 +10,7 @@ mod engine;
 mod hub;
 mod input;
 pub mod inspect;
+pub mod localnet;
 pub mod loss;
 pub mod plugin;
 mod plugins;
@@ -17,6 +19,7 @@ pub mod rank;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+pub mod submit;
 pub mod tasks;
 pub mod verify;
 pub mod worker;

@@ -23,6 +23,7 @@ mod outline;
 mod quota;
 mod settings;
 mod transfer;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -214,6 +215,16 @@ impl Hub {
             outline::outline(&self.api(), pinned, &listing, with_tokenizer)
         };
         read().map_err(HubError::hub(&pinned.to_string()))
+    }
+
+    /// What [`Hub::model`] would fetch and a directory, or a GGUF file, does not
+    /// hold, or not so.
+    ///
+    /// # Errors
+    /// When the list of files cannot be had, or is of no model.
+    pub fn differing(&self, pinned: &Pinned, directory: &Path) -> Result<Vec<String>, HubError> {
+        let compare = || upload::differing(&self.listing(pinned)?, directory);
+        compare().map_err(HubError::hub(&pinned.to_string()))
     }
 
     /// Some bytes of a file, fewer at its end. They are not kept, and cannot be
