@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use evaltasks_chain::{Chain, Subtensor};
-use evaltasks_core::commitment::{ModelId, secure_hash};
+use evaltasks_core::commitment::{DetailedId, MAX_COMMITMENT_BYTES, ModelId, secure_hash};
 use evaltasks_core::competition::{Competition, Subnet, is_commit_hash};
 use evaltasks_core::source::ModelReference;
 use evaltasks_hub::hub::Pinned;
@@ -33,7 +33,8 @@ and norms. What cannot be checked is not submitted.
 
 What is committed is the text that subnet 9 reads,
 namespace:name:commit:secure_hash:competition, with the secure hash of what
-validators fetch from the repository. A commitment replaces the last one.
+validators fetch from the repository; --detailed adds the competition's key and
+the digest of all files. A commitment replaces the last one.
 
 Examples:
   evaltasks submit org/my-model@0123456789abcdef0123456789abcdef01234567 \\
@@ -54,6 +55,10 @@ pub struct Arguments {
     /// Competition file of the subnet
     #[arg(long, value_name = "FILE")]
     competitions: PathBuf,
+    /// Commit the competition's key and the digest of all files, too, of a
+    /// repository. It is longer than what validators of other programs may read
+    #[arg(long)]
+    detailed: bool,
     /// Check everything, and commit nothing
     #[arg(long)]
     dry_run: bool,
@@ -112,7 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         against: None,
         hotkey: None,
     };
-    let (verdict, hash) = match &directory {
+    let Checked { verdict, hash, model_sha256 } = match &directory {
         Some(directory) => uploaded(&inspector, &repository, directory)?,
         None => fetched(&inspector, &repository)?,
     };
@@ -125,12 +130,18 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         return Ok(Outcome::Wrong);
     }
 
-    let commitment = text(&repository, competition, &secure_hash(&hash, &address))?;
+    let (hash, model_sha256) =
+        hash.zip(model_sha256).context("hash the model: it is not on this machine")?;
+    let commitment = text(&DetailedId {
+        id: model_id(&repository, competition, secure_hash(&hash, &address))?,
+        competition: arguments.detailed.then(|| competition.key.clone()),
+        model_sha256: arguments.detailed.then_some(model_sha256),
+    })?;
     let committed = match arguments.dry_run {
         true => None,
         false => Some(commit(&chain, &address, &commitment)?),
     };
-    let report = Submitted {
+    let submitted = Submitted {
         model: repository.to_string(),
         hash,
         competition: competition.key.clone(),
@@ -138,7 +149,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         commitment,
         committed,
     };
-    if arguments.json { print_json(&report) } else { print(&shown(&report)) }
+    if arguments.json { print_json(&submitted) } else { print(&shown(&submitted)) }
 }
 
 /// The competition of this key or id.
@@ -165,6 +176,9 @@ fn named(arguments: &Arguments) -> Result<(Pinned, Option<PathBuf>)> {
         }
     };
     match (model_reference(&arguments.model), &arguments.repository) {
+        (ModelReference::Directory(_), Some(_)) if arguments.detailed => {
+            bail!("hash what validators fetch: --detailed goes with organisation/name@commit alone")
+        }
         (ModelReference::Directory(path), Some(repository)) => {
             Ok((pinned(model_reference(repository))?, Some(path)))
         }
@@ -190,26 +204,39 @@ fn check_open(chain: &Subtensor, subnet: &Subnet, competition: &Competition) -> 
     bail!("submit to {}: it is not open at block {block}, where these are: {open}", competition.key)
 }
 
-/// What is said of a repository, once by its headers and then by all of it, and
-/// the hash of what was fetched.
-fn fetched(inspector: &Inspector<'_>, repository: &Pinned) -> Result<(Verdict, String)> {
-    let by_headers = inspector.remote(repository)?;
-    if let Some(verdict) = by_headers.competitions.into_iter().find(|one| !one.accepted) {
-        return Ok((verdict, String::new()));
-    }
-    let report = inspector.local(&ModelReference::Repository {
-        repository: repository.repository().to_owned(),
-        revision: repository.commit().to_owned(),
-    })?;
-    verdict(report)
+/// What is known of a model.
+struct Checked {
+    verdict: Verdict,
+    /// What validators hash; none of a model that was not read.
+    hash: Option<String>,
+    /// Over the names and contents of all files; none of such a model either.
+    model_sha256: Option<String>,
 }
 
-/// What is said of a directory, and the hash of what validators will fetch.
-fn uploaded(
-    inspector: &Inspector<'_>,
-    repository: &Pinned,
-    directory: &Path,
-) -> Result<(Verdict, String)> {
+impl Checked {
+    fn of(report: Report) -> Result<Checked> {
+        let hash = report.committed_hash().map(str::to_owned);
+        let Report { competitions, model_sha256, .. } = report;
+        let verdict = competitions.into_iter().next();
+        let verdict = verdict.context("check the model: nothing was said of it")?;
+        Ok(Checked { verdict, hash, model_sha256 })
+    }
+}
+
+/// A repository, by its headers, and then by all of it.
+fn fetched(inspector: &Inspector<'_>, repository: &Pinned) -> Result<Checked> {
+    let by_headers = Checked::of(inspector.remote(repository)?)?;
+    if !by_headers.verdict.accepted {
+        return Ok(by_headers);
+    }
+    Checked::of(inspector.local(&ModelReference::Repository {
+        repository: repository.repository().to_owned(),
+        revision: repository.commit().to_owned(),
+    })?)
+}
+
+/// A directory that is what the repository has.
+fn uploaded(inspector: &Inspector<'_>, repository: &Pinned, directory: &Path) -> Result<Checked> {
     let report = inspector.local(&ModelReference::Directory(directory.to_owned()))?;
     match inspector.hub.differing(repository, directory) {
         Ok(files) => ensure!(
@@ -225,33 +252,36 @@ fn uploaded(
             reason(&error)
         ),
     }
-    verdict(report)
+    Checked::of(report)
 }
 
-fn verdict(report: Report) -> Result<(Verdict, String)> {
-    let hash = report.committed_hash().map(str::to_owned);
-    let hash = hash.context("hash the model: it is not on this machine")?;
-    let verdict = report.competitions.into_iter().next();
-    Ok((verdict.context("check the model: nothing was said of it")?, hash))
-}
-
-/// What is committed.
-fn text(repository: &Pinned, competition: &Competition, secure_hash: &str) -> Result<String> {
+/// The model as subnet 9 names it.
+fn model_id(
+    repository: &Pinned,
+    competition: &Competition,
+    secure_hash: String,
+) -> Result<ModelId> {
     let (namespace, name) =
         repository.repository().split_once('/').context("name the repository")?;
-    let id = ModelId {
+    Ok(ModelId {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         commit: Some(repository.commit().to_owned()),
         hash: None,
-        secure_hash: Some(secure_hash.to_owned()),
+        secure_hash: Some(secure_hash),
         competition_id: competition.id,
-    };
+    })
+}
+
+/// What is committed.
+fn text(id: &DetailedId) -> Result<String> {
     let text = id.to_string();
+    let is_plain = id.competition.is_none() && id.model_sha256.is_none();
+    let most = if is_plain { MAX_TEXT_BYTES } else { MAX_COMMITMENT_BYTES };
     ensure!(
-        text.len() <= MAX_TEXT_BYTES,
-        "commit {text}: it has {} bytes, and validators read {MAX_TEXT_BYTES}; the repository's \
-         name must be shorter",
+        text.len() <= most,
+        "commit {text}: it has {} bytes, and validators read {most}; the repository's name must \
+         be shorter",
         text.len()
     );
     Ok(text)
