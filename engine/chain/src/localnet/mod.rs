@@ -30,6 +30,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evaltasks_core::chain::SubnetView;
+use evaltasks_core::yuma::Outcome;
 use jsonrpsee::server::{ServerHandle, stop_channel};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -237,6 +239,34 @@ impl Localnet {
         let state = self.node.best_state();
         let neurons = state.iter().flat_map(|state| &state.state.ledger.neurons);
         neurons.map(|neuron| neuron.hotkey.clone()).collect()
+    }
+
+    /// The subnet after a block of the best chain, as it is in memory: neurons,
+    /// commitments and rules. None where the state is not kept.
+    pub fn view(&self, block: u32) -> Option<SubnetView> {
+        let (hash, state) = self.node.blocks(|blocks| {
+            let block = blocks.at(block)?;
+            Some((block.hash, block.state.clone()?))
+        })?;
+        Some(SubnetView {
+            block_hash: to_hex(&hash),
+            metagraph: state.state.metagraph(),
+            commitments: state.state.commitments(),
+            rules: state.state.weight_rules(&state.subnet),
+        })
+    }
+
+    /// What each neuron gives others after the newest block, in uid order.
+    pub fn weights(&self) -> Vec<Vec<(u16, u16)>> {
+        self.node.best_state().map(|state| state.state.weights()).unwrap_or_default()
+    }
+
+    /// What the last epoch made of a hotkey, by the newest block; none before
+    /// its first.
+    pub fn outcome(&self, hotkey: &str) -> Option<Outcome> {
+        let state = self.node.best_state()?;
+        let neurons = &state.state.ledger.neurons;
+        neurons.iter().find(|one| one.hotkey == hotkey)?.outcome.clone()
     }
 
     /// Where it stands.
