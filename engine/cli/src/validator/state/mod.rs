@@ -26,8 +26,8 @@ use lock::StateLock;
 pub use queries::{Counts, Found, Queries};
 pub use records::{
     AverageRecord, CompetitionRecord, EvaluationOutcome, EvaluationRecord, EventKind, EventRecord,
-    Identity, RoundRecord, RoundState, SubmissionRecord, SubmissionState, WeightsRecord,
-    WeightsState, Why,
+    Identity, RoundRecord, RoundState, StandingRecord, SubmissionRecord, SubmissionState,
+    WeightsRecord, WeightsState, Why,
 };
 pub use schema::VERSION;
 pub use write::{Change, Evaluated, NewRound, NewSubmission, NewWeights, Occurrence};
