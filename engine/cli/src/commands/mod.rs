@@ -2,6 +2,7 @@
 //! and prints.
 
 pub mod cache;
+pub mod chain;
 pub mod check;
 pub mod compare;
 pub mod data;
