@@ -13,7 +13,7 @@ use evaltasks_chain::{
     Chain, CommitError, Hotkey, Receipt, SetWeightsError, Subtensor, SubtensorOptions,
     WeightsRefusal, open_hotkey,
 };
-use support::{key, options};
+use support::{key, options, start};
 
 /// The key of [`key`], as a validator opens it.
 fn hotkey(number: u8) -> Hotkey {
@@ -64,7 +64,7 @@ fn with_blocks<T: Send>(network: &Localnet, doing: impl FnOnce() -> T + Send) ->
 
 #[test]
 fn a_subnet_is_read_as_one_view() {
-    let network = network(|_| {});
+    let network = start();
     produce(&network, 3);
     let miner = client(&network, 3);
     let text = b"org/model:name:commit:hash:2";
@@ -102,7 +102,7 @@ fn a_subnet_is_read_as_one_view() {
 
 #[test]
 fn two_commitments_of_a_block_have_an_order() {
-    let network = network(|_| {});
+    let network = start();
     produce(&network, 1);
     let (first, second) = (client(&network, 4), client(&network, 3));
     thread::scope(|scope| {
@@ -128,7 +128,7 @@ fn two_commitments_of_a_block_have_an_order() {
 
 #[test]
 fn weights_are_set_and_read_back() {
-    let network = network(|_| {});
+    let network = start();
     produce(&network, 30);
     let chain = client(&network, 1);
     let weights = [(2, 0.5), (3, 0.25), (4, 0.25)];
@@ -178,7 +178,7 @@ fn refusals_have_their_reason() {
 
 #[test]
 fn a_new_runtime_is_followed() {
-    let network = network(|_| {});
+    let network = start();
     produce(&network, 30);
     let chain = client(&network, 1);
     let before = chain.view(chain.block().unwrap()).unwrap();
@@ -195,7 +195,7 @@ fn a_new_runtime_is_followed() {
 
 #[test]
 fn lost_connections_lose_nothing() {
-    let network = network(|_| {});
+    let network = start();
     produce(&network, 30);
     let chain = client(&network, 1);
     let block = chain.block().unwrap();

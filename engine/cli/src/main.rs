@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
     self, Outcome, cache, check, compare, data, inspect, loss, plugin, rank, run, schema, simulate,
-    tasks, validate, verify, worker,
+    submit, tasks, validate, verify, worker,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -53,6 +53,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Show what a model is, and which competitions would accept it
     Inspect(inspect::Arguments),
+    /// Check a model, and commit it on the subnet's chain
+    Submit(submit::Arguments),
     /// List the tasks that competitions can name, and their configuration
     Tasks(tasks::Arguments),
     /// Show the cache of answers, or make room in it
@@ -92,6 +94,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Rank(arguments) => rank::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Submit(arguments) => submit::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),
         Command::Plugin(command) => plugin::run(command),

@@ -54,23 +54,7 @@ impl Refusal {
 
 impl From<WeightsRefusal> for Refusal {
     fn from(refusal: WeightsRefusal) -> Refusal {
-        use WeightsRefusal as W;
-        Refusal::of_subtensor(match refusal {
-            W::CommitRevealEnabled => "CommitRevealEnabled",
-            W::CanNotSetRootNetworkWeights => "CanNotSetRootNetworkWeights",
-            W::WeightVecNotEqualSize => "WeightVecNotEqualSize",
-            W::MechanismDoesNotExist => "MechanismDoesNotExist",
-            W::UidsLengthExceedUidsInSubNet => "UidsLengthExceedUidsInSubNet",
-            W::HotKeyNotRegisteredInSubNet => "HotKeyNotRegisteredInSubNet",
-            W::NotEnoughStakeToSetWeights => "NotEnoughStakeToSetWeights",
-            W::IncorrectWeightVersionKey => "IncorrectWeightVersionKey",
-            W::SettingWeightsTooFast => "SettingWeightsTooFast",
-            W::NeuronNoValidatorPermit => "NeuronNoValidatorPermit",
-            W::DuplicateUids => "DuplicateUids",
-            W::UidVecContainInvalidOne => "UidVecContainInvalidOne",
-            W::WeightVecLengthIsLow => "WeightVecLengthIsLow",
-            W::MaxWeightExceeded => "MaxWeightExceeded",
-        })
+        Refusal::of_subtensor(refusal.name())
     }
 }
 

@@ -71,7 +71,7 @@ async fn neuron_count(at: &At) -> Result<usize, SubtensorError> {
 }
 
 /// Their keys, in the order of uids, and the neurons.
-async fn neurons(
+pub async fn neurons(
     at: &At,
     selected: Option<&Selected<'_>>,
 ) -> Result<(Vec<AccountId32>, Metagraph), SubtensorError> {

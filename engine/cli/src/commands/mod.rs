@@ -18,6 +18,7 @@ pub mod rank;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+pub mod submit;
 pub mod tasks;
 pub mod validate;
 pub mod verify;

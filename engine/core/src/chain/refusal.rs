@@ -198,10 +198,12 @@ pub enum WeightsRefusal {
 }
 
 impl WeightsRefusal {
-    /// All of them.
-    pub const ALL: [WeightsRefusal; 21] = {
-        use WeightsRefusal::*;
-        [
+    /// What the runtime calls each of them.
+    const NAMES: [(WeightsRefusal, &'static str); 21] = {
+        macro_rules! named {
+            ($($name:ident),* $(,)?) => { [$((WeightsRefusal::$name, stringify!($name))),*] };
+        }
+        named![
             CommitRevealEnabled,
             CanNotSetRootNetworkWeights,
             WeightVecNotEqualSize,
@@ -226,9 +228,21 @@ impl WeightsRefusal {
         ]
     };
 
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = WeightsRefusal> {
+        WeightsRefusal::NAMES.into_iter().map(|(refusal, _)| refusal)
+    }
+
+    /// What the runtime calls it.
+    pub fn name(self) -> &'static str {
+        let mut names = WeightsRefusal::NAMES.into_iter();
+        names.find(|(refusal, _)| *refusal == self).map_or("", |(_, name)| name)
+    }
+
     /// The refusal that the runtime calls so.
     pub fn from_name(name: &str) -> Option<WeightsRefusal> {
-        WeightsRefusal::ALL.into_iter().find(|one| format!("{one:?}") == name)
+        let mut names = WeightsRefusal::NAMES.into_iter();
+        names.find(|(_, known)| *known == name).map(|(refusal, _)| refusal)
     }
 
     /// The refusal that the transaction pool tells by a number.
@@ -283,8 +297,9 @@ mod tests {
 
     #[test]
     fn refusals_have_the_names_that_the_runtime_gives_them() {
-        for refusal in WeightsRefusal::ALL {
+        for refusal in WeightsRefusal::all() {
             let name = format!("{refusal:?}");
+            assert_eq!(refusal.name(), name);
             assert_eq!(WeightsRefusal::from_name(&name), Some(refusal));
             assert!(refusal.to_string().ends_with(&format!("({name})")), "{refusal}");
         }
