@@ -1,17 +1,19 @@
 //! `evaltasks validate`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use evaltasks_chain::Chain;
 use evaltasks_core::backend::Backend;
 use evaltasks_core::competition::{Subnet, TaskReference};
 use evaltasks_core::document::Bytes;
 
 use super::cache::CacheArguments;
+use super::chain::ChainArguments;
 use super::data::DataArguments;
 use super::engine::{EngineArguments, open_tokenizer};
 use super::hub::HubArguments;
@@ -23,9 +25,9 @@ use super::{Outcome, input, user_data};
 use crate::round::default_block;
 use crate::validator::decide::Settings;
 use crate::validator::offline::{self, Pace, Rehearsal};
-use crate::validator::state::{Crash, State};
+use crate::validator::state::{Crash, Identity, State};
 use crate::validator::works::{EngineWorks, OfflineModels};
-use crate::validator::{Parts, TurnError, Validator};
+use crate::validator::{Parts, TurnError, Validator, live, once};
 
 /// How to validate.
 #[derive(Args)]
@@ -40,6 +42,8 @@ FILE lists are committed on a chain in memory, on which blocks are made while
 the validator is idle.
 
 Examples:
+  evaltasks validate competitions/sn9.yaml --netuid 9 --network finney \\
+    --wallet-name default --wallet-hotkey validator
   evaltasks validate competitions/demo.yaml --offline --once
   evaltasks validate competitions/demo.yaml --offline --poll-interval 0s --until-block 5000")]
 pub struct Arguments {
@@ -93,6 +97,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", hide = true)]
     crash_after: Option<u64>,
     #[command(flatten)]
+    chain: ChainArguments,
+    #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
     engine: EngineArguments,
@@ -110,10 +116,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let tasks = arguments.plugins.tasks()?;
     let subnet = input::subnet_with(&arguments.file, &tasks)?;
     let cancelled = cancelled_by_interrupt()?;
-    if !arguments.hub.is_offline() {
-        bail!("validate {}: only --offline is there so far", arguments.file.display());
-    }
-    let ended = rehearse(arguments, tasks, &subnet, &cancelled);
+    let ended = match arguments.hub.is_offline() {
+        true => rehearse(arguments, tasks, &subnet, &cancelled),
+        false => follow(arguments, tasks, &subnet, &cancelled),
+    };
     match ended {
         Err(error) if matches!(error.downcast_ref(), Some(TurnError::Cancelled)) => {
             Ok(Outcome::Interrupted)
@@ -156,6 +162,43 @@ fn rehearse(
     outcome(arguments, &validator, block)
 }
 
+/// A validator on a chain that others make.
+fn follow(
+    arguments: &Arguments,
+    tasks: Tasks,
+    subnet: &Subnet,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Outcome> {
+    let key = arguments.chain.hotkey()?;
+    let hotkey = key.address().to_string();
+    let netuid = arguments.chain.netuid().or(subnet.netuid);
+    let chain = arguments.chain.subtensor(subnet.netuid, Some(key))?;
+    let genesis = chain.block_hash(0).map_err(|error| anyhow!(error))?;
+    let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
+    let state = arguments.open_state(&identity)?;
+    let works = arguments.works(tasks, state.folder(), cancelled, None)?;
+    let validator = Arc::new(Validator::new(Parts {
+        file: arguments.file.display().to_string(),
+        subnet: subnet.clone(),
+        settings: arguments.settings(),
+        hotkey,
+        chain: Arc::new(chain),
+        works: Box::new(works),
+        cancelled: Arc::clone(cancelled),
+        on_view: Box::new(|_| {}),
+        state,
+    })?);
+    if arguments.once {
+        let block = once(&validator)?;
+        return outcome(arguments, &validator, block);
+    }
+    live(&validator, arguments.poll_interval, arguments.until_block)?;
+    Ok(match cancelled.load(Ordering::SeqCst) && arguments.until_block.is_none() {
+        true => Outcome::Interrupted,
+        false => Outcome::Fine,
+    })
+}
+
 /// How a validator that came to its end did.
 fn outcome(arguments: &Arguments, validator: &Validator, block: u64) -> Result<Outcome> {
     let fine = !arguments.once || validator.has_winners(block)?;
@@ -163,7 +206,7 @@ fn outcome(arguments: &Arguments, validator: &Validator, block: u64) -> Result<O
 }
 
 impl Arguments {
-    fn open_state(&self, identity: &crate::validator::state::Identity) -> Result<State> {
+    fn open_state(&self, identity: &Identity) -> Result<State> {
         let name = if self.hub.is_offline() { "offline" } else { "validator" };
         let default = || user_data().map(|data| data.join(name));
         let folder = self.state.clone().or_else(default);
