@@ -22,5 +22,6 @@ mod submit;
 mod support;
 mod tasks;
 mod text_tasks;
+mod validate;
 mod verify;
 mod vision;

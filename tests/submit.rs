@@ -93,7 +93,7 @@ fn a_model_is_checked_and_committed() {
     assert_eq!(dry.code, 0, "{dry:?}");
     let dry = dry.json();
     assert_eq!(dry["committed"], serde_json::Value::Null);
-    let hash = dry["directory_hash"].as_str().unwrap();
+    let hash = dry["hash"].as_str().unwrap();
     let id: ModelId = dry["commitment"].as_str().unwrap().parse().unwrap();
     assert_eq!(id.secure_hash, Some(secure_hash(hash, &world.miner)));
     assert_eq!((id.namespace.as_str(), id.name.as_str()), ("org", "small"));

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::thread;
 
 use evaltasks_chain::local::{EpochSchedule, LocalSubnet};
-use evaltasks_chain::localnet::{Fault, Localnet, LocalnetOptions};
+use evaltasks_chain::localnet::{Fault, Localnet};
 use evaltasks_chain::{
     Chain, CommitError, Hotkey, Receipt, SetWeightsError, Subtensor, SubtensorOptions,
     WeightsRefusal, open_hotkey,
 };
-use support::{key, options, start};
+use support::{key, options, produce, start};
 
 /// The key of [`key`], as a validator opens it.
 fn hotkey(number: u8) -> Hotkey {
@@ -30,7 +30,7 @@ fn hotkey(number: u8) -> Hotkey {
 
 /// A network with other rules than those of [`options`].
 fn network(change: impl FnOnce(&mut LocalSubnet)) -> Localnet {
-    let mut options: LocalnetOptions = options();
+    let mut options = options(&[5, 4, 0, 0, 0]);
     change(&mut options.genesis.subnet);
     Localnet::start(options).unwrap()
 }
@@ -40,11 +40,6 @@ fn client(network: &Localnet, number: u8) -> Subtensor {
     let endpoints = vec![network.url().parse().unwrap()];
     let hotkey = Some(hotkey(number));
     Subtensor::new(SubtensorOptions { endpoints, netuid: 1, hotkey, ..Default::default() }).unwrap()
-}
-
-/// Makes so many blocks.
-fn produce(network: &Localnet, blocks: u32) {
-    (0..blocks).for_each(|_| network.produce_block().unwrap());
 }
 
 /// Does something, and makes blocks whenever something waits for one, until it

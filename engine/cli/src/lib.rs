@@ -8,6 +8,7 @@ pub mod journal;
 pub mod report;
 pub mod round;
 pub mod simulation;
+pub mod validator;
 pub mod verify;
 pub mod worker;
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
     self, Outcome, cache, check, compare, data, inspect, localnet, loss, plugin, rank, run, schema,
-    simulate, submit, tasks, verify, worker,
+    simulate, submit, tasks, validate, verify, worker,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -45,6 +45,8 @@ enum Command {
     Loss(loss::Arguments),
     /// Compare two models row by row, and say how sure the difference is
     Compare(compare::Arguments),
+    /// Follow a subnet, measure what miners commit, and set weights
+    Validate(validate::Arguments),
     /// Replay the ranking of a competition from given scores
     Rank(rank::Arguments),
     /// Play a subnet through, and say what its rules pay to whom
@@ -90,6 +92,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Data(arguments) => data::run(arguments),
         Command::Loss(arguments) => loss::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
+        Command::Validate(arguments) => validate::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Localnet(arguments) => localnet::run(arguments),

@@ -30,7 +30,7 @@ pub fn metadata() -> Metadata {
     Metadata::decode_from(&bytes).unwrap()
 }
 
-/// The world, but nobody waits.
+/// The world, but with short pauses.
 struct Hasty;
 
 impl World for Hasty {
@@ -39,7 +39,7 @@ impl World for Hasty {
     }
 
     fn pause(&self, _: Duration) -> Later<'_, ()> {
-        Box::pin(tokio::task::yield_now())
+        Box::pin(tokio::time::sleep(Duration::from_millis(2)))
     }
 
     fn random(&self) -> u32 {
@@ -57,7 +57,7 @@ fn hotkey() -> Hotkey {
     open_hotkey(folder.path(), "wallet", "key", |_| None).unwrap().hotkey
 }
 
-/// A client that does not wait, for [`hotkey`].
+/// A client that does not wait long, for [`hotkey`].
 fn hasty(endpoints: &[&str]) -> Subtensor {
     let endpoints = endpoints.iter().map(|url| url.parse().unwrap()).collect();
     let options =
@@ -65,18 +65,22 @@ fn hasty(endpoints: &[&str]) -> Subtensor {
     Subtensor::in_world(options, Box::new(Hasty)).unwrap()
 }
 
-/// Sets weights, and does something once they wait for a block.
+/// Sets weights, and does something once they wait for a block. What is done may
+/// wait for such a block again.
 fn set_weights_and(
     network: &Localnet,
     chain: &Subtensor,
-    meanwhile: impl FnOnce(),
+    meanwhile: impl FnOnce(&dyn Fn()),
 ) -> Result<Receipt, SetWeightsError> {
     thread::scope(|scope| {
         let handle = scope.spawn(|| chain.set_weights(&[(2, 1.0)]));
-        while network.pending() < 1 && !handle.is_finished() {
-            thread::yield_now();
-        }
-        meanwhile();
+        let wait = || {
+            while network.pending() < 1 && !handle.is_finished() {
+                thread::yield_now();
+            }
+        };
+        wait();
+        meanwhile(&wait);
         handle.join().unwrap()
     })
 }
@@ -90,7 +94,7 @@ fn what_was_sent_is_in_once_or_not_at_all() {
     // Its block is replaced by another that has it, too.
     let network = network(7);
     let chain = hasty(&[&network.url()]);
-    let receipt = set_weights_and(&network, &chain, || {
+    let receipt = set_weights_and(&network, &chain, |_| {
         produce(&network, 1);
         network.fault(&Fault::Fork { depth: 1 }).unwrap();
         produce(&network, 4);
@@ -102,7 +106,7 @@ fn what_was_sent_is_in_once_or_not_at_all() {
     // The pool forgets it: after its last block it is certainly not in.
     produce(&network, 20);
     let last_update = chain.metagraph(chain.block().unwrap()).unwrap().neurons[0].last_update;
-    let dropped = set_weights_and(&network, &chain, || {
+    let dropped = set_weights_and(&network, &chain, |_| {
         network.fault(&Fault::DropPool {}).unwrap();
         produce(&network, ERA_BLOCKS as u32 + 4);
     });
@@ -112,13 +116,11 @@ fn what_was_sent_is_in_once_or_not_at_all() {
     let neurons = chain.metagraph(chain.block().unwrap()).unwrap().neurons;
     assert_eq!(neurons[0].last_update, last_update);
 
-    // The connection is lost, and the pool with it: the same bytes are sent again.
-    let receipt = set_weights_and(&network, &chain, || {
-        network.fault(&Fault::DropConnections {}).unwrap();
+    // The pool is lost, and then the connection: the same bytes are sent again.
+    let receipt = set_weights_and(&network, &chain, |wait| {
         network.fault(&Fault::DropPool {}).unwrap();
-        while network.pending() < 1 {
-            thread::yield_now();
-        }
+        network.fault(&Fault::DropConnections {}).unwrap();
+        wait();
         produce(&network, 4);
     });
     let receipt = receipt.unwrap();

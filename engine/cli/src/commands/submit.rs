@@ -10,7 +10,6 @@ use evaltasks_chain::{Chain, Subtensor};
 use evaltasks_core::commitment::{DetailedId, MAX_COMMITMENT_BYTES, ModelId, secure_hash};
 use evaltasks_core::competition::{Competition, Subnet, is_commit_hash};
 use evaltasks_core::source::ModelReference;
-use evaltasks_hub::Hub;
 use evaltasks_hub::hub::Pinned;
 use serde::Serialize;
 
@@ -79,8 +78,8 @@ pub struct Arguments {
 struct Submitted {
     /// The repository at its commit.
     model: String,
-    /// Of what validators fetch.
-    directory_hash: String,
+    /// Of the files that validators hash, before the key comes in.
+    hash: String,
     /// Key of the competition.
     competition: String,
     /// Address of the key that commits.
@@ -118,7 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         against: None,
         hotkey: None,
     };
-    let Checked { verdict, directory_hash, model_sha256 } = match &directory {
+    let Checked { verdict, hash, model_sha256 } = match &directory {
         Some(directory) => uploaded(&inspector, &repository, directory)?,
         None => fetched(&inspector, &repository)?,
     };
@@ -131,10 +130,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         return Ok(Outcome::Wrong);
     }
 
-    let (directory_hash, model_sha256) =
-        directory_hash.zip(model_sha256).context("hash the model: it is not on this machine")?;
+    let (hash, model_sha256) =
+        hash.zip(model_sha256).context("hash the model: it is not on this machine")?;
     let commitment = text(&DetailedId {
-        id: model_id(&repository, competition, secure_hash(&directory_hash, &address))?,
+        id: model_id(&repository, competition, secure_hash(&hash, &address))?,
         competition: arguments.detailed.then(|| competition.key.clone()),
         model_sha256: arguments.detailed.then_some(model_sha256),
     })?;
@@ -144,7 +143,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let submitted = Submitted {
         model: repository.to_string(),
-        directory_hash,
+        hash,
         competition: competition.key.clone(),
         hotkey: address,
         commitment,
@@ -208,18 +207,19 @@ fn check_open(chain: &Subtensor, subnet: &Subnet, competition: &Competition) -> 
 /// What is known of a model.
 struct Checked {
     verdict: Verdict,
-    /// Of what validators fetch; none of a model that was not read.
-    directory_hash: Option<String>,
+    /// What validators hash; none of a model that was not read.
+    hash: Option<String>,
     /// Over the names and contents of all files; none of such a model either.
     model_sha256: Option<String>,
 }
 
 impl Checked {
     fn of(report: Report) -> Result<Checked> {
-        let Report { competitions, directory_hash, model_sha256, .. } = report;
+        let hash = report.committed_hash().map(str::to_owned);
+        let Report { competitions, model_sha256, .. } = report;
         let verdict = competitions.into_iter().next();
         let verdict = verdict.context("check the model: nothing was said of it")?;
-        Ok(Checked { verdict, directory_hash, model_sha256 })
+        Ok(Checked { verdict, hash, model_sha256 })
     }
 }
 
@@ -235,35 +235,24 @@ fn fetched(inspector: &Inspector<'_>, repository: &Pinned) -> Result<Checked> {
     })?)
 }
 
-/// A directory, with the hash of what validators will fetch.
+/// A directory that is what the repository has.
 fn uploaded(inspector: &Inspector<'_>, repository: &Pinned, directory: &Path) -> Result<Checked> {
-    let checked = Checked::of(inspector.local(&ModelReference::Directory(directory.to_owned()))?)?;
-    let fetched = compare(inspector.hub, repository, directory)?;
-    Ok(Checked { directory_hash: fetched.or(checked.directory_hash), ..checked })
-}
-
-/// The hash of what the repository has; none, and a warning, when the hub does
-/// not say what that is.
-fn compare(hub: &Hub, repository: &Pinned, directory: &Path) -> Result<Option<String>> {
-    let upload = match hub.compare(repository, directory) {
-        Ok(upload) => upload,
-        Err(error) => {
-            eprintln!(
-                "warning: {repository} was not compared with {}, and its hash is taken over all \
-                 files there: failed to {}",
-                directory.display(),
-                reason(&error)
-            );
-            return Ok(None);
-        }
-    };
-    ensure!(
-        upload.differing.is_empty(),
-        "submit {}: {repository} has other files than it: {}",
-        directory.display(),
-        visible(&upload.differing.join(", "))
-    );
-    Ok(upload.directory_hash)
+    let report = inspector.local(&ModelReference::Directory(directory.to_owned()))?;
+    match inspector.hub.differing(repository, directory) {
+        Ok(files) => ensure!(
+            files.is_empty(),
+            "submit {}: {repository} has other files than it: {}",
+            directory.display(),
+            visible(&files.join(", "))
+        ),
+        // What the hub does not say may be right all the same.
+        Err(error) => eprintln!(
+            "warning: {repository} was not compared with {}: failed to {}",
+            directory.display(),
+            reason(&error)
+        ),
+    }
+    Checked::of(report)
 }
 
 /// The model as subnet 9 names it.
@@ -321,7 +310,7 @@ fn shown(report: &Submitted) -> String {
     };
     let rows = [
         ("model", &report.model),
-        ("directory hash", &report.directory_hash),
+        ("hash", &report.hash),
         ("competition", &report.competition),
         ("hotkey", &report.hotkey),
         ("commitment", &report.commitment),
