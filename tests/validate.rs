@@ -11,8 +11,8 @@ use crate::support::{demo_model, files, quick_competition, root, write};
 /// Ends of transactions, two for each, and lines of the log at which a
 /// validator is killed: small enough for many kills in one run.
 const POINTS: [u64; 7] = [1, 4, 0, 3, 6, 2, 5];
-/// Block after which a rehearsal ends: six rounds, two settings of weights.
-const LAST_BLOCK: &str = "740";
+/// Block after which a rehearsal ends: twelve rounds, two settings of weights.
+const LAST_BLOCK: &str = "1075";
 
 /// Two competitions and four submissions, two of which come later, one of them
 /// too large.
@@ -62,7 +62,7 @@ impl Rehearsal {
             "--from-block=361",
             "--until-block",
             LAST_BLOCK,
-            "--keep-events=60",
+            "--keep-events=30",
             "--state",
             &self.path(state).display().to_string(),
         ];
@@ -151,8 +151,8 @@ fn a_validator_that_is_killed_a_hundred_times_decides_the_same() {
         rows.len()
     };
     // The rehearsal is one of everything.
-    assert_eq!((count("rounds"), count("weights"), count("submissions")), (7, 2, 5));
-    assert!(expected.files.iter().filter(|(name, _)| name.ends_with("results.json")).count() == 7);
+    assert_eq!((count("rounds"), count("weights"), count("submissions")), (12, 2, 5));
+    assert!(expected.files.iter().filter(|(name, _)| name.ends_with("results.json")).count() == 12);
     let events = expected.tables.iter().find(|(name, _)| name == "events").unwrap();
     assert!(events.1[0].starts_with("id=Integer(") && !events.1[0].starts_with("id=Integer(1)"));
 
