@@ -9,6 +9,7 @@ pub mod operate;
 pub mod report;
 pub mod round;
 pub mod simulation;
+pub mod validator;
 pub mod verify;
 pub mod worker;
 

@@ -1,0 +1,142 @@
+//! The tables, and how those of an older program become today's.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Marks the file as the state of a validator: `EvVa`.
+pub const APPLICATION_ID: i64 = 0x4576_5661;
+
+/// Step `n` leads from version `n` to version `n + 1`. A step that was
+/// released is never changed.
+const STEPS: &[&str] = &[FIRST];
+
+/// Version of the tables that this program knows.
+pub const VERSION: i64 = STEPS.len() as i64;
+
+const FIRST: &str = "
+    CREATE TABLE meta (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE submissions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        hotkey TEXT NOT NULL,
+        uid INTEGER NOT NULL,
+        commitment TEXT NOT NULL,
+        block INTEGER NOT NULL,
+        extrinsic_index INTEGER NOT NULL,
+        competition INTEGER,
+        state TEXT NOT NULL,
+        reason TEXT,
+        due_block INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        retry_block INTEGER NOT NULL DEFAULT 0,
+        model_sha256 TEXT,
+        dropped TEXT,
+        changed_block INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX current_submissions ON submissions (hotkey) WHERE state <> 'gone';
+    CREATE INDEX submissions_by_state ON submissions (state, block, extrinsic_index, uid);
+    CREATE TABLE competitions (
+        id INTEGER PRIMARY KEY,
+        last_seed_block INTEGER NOT NULL,
+        last_round INTEGER NOT NULL,
+        averaged INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE rounds (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        competition INTEGER NOT NULL,
+        rules_sha256 TEXT NOT NULL,
+        block INTEGER NOT NULL,
+        seed_block INTEGER NOT NULL,
+        seed TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        folder TEXT NOT NULL,
+        winner_hotkey TEXT,
+        winner_block INTEGER,
+        winner_loss REAL
+    ) STRICT;
+    CREATE INDEX rounds_by_competition ON rounds (competition, id);
+    CREATE TABLE evaluations (
+        round INTEGER NOT NULL REFERENCES rounds (id) ON DELETE CASCADE,
+        submission INTEGER NOT NULL REFERENCES submissions (id) ON DELETE CASCADE,
+        why TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        reason TEXT,
+        loss REAL,
+        tasks TEXT NOT NULL,
+        rank INTEGER,
+        weight REAL NOT NULL,
+        average REAL NOT NULL,
+        PRIMARY KEY (round, submission)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX evaluations_by_submission ON evaluations (submission, round);
+    CREATE TABLE averages (
+        competition INTEGER NOT NULL,
+        hotkey TEXT NOT NULL,
+        weight REAL NOT NULL,
+        PRIMARY KEY (competition, hotkey)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE weights (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        block INTEGER NOT NULL,
+        epoch_block INTEGER NOT NULL,
+        weights TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        attempts INTEGER NOT NULL,
+        retry_block INTEGER NOT NULL,
+        receipt TEXT
+    ) STRICT;
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        block INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        details TEXT NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_subject ON events (subject, id);
+";
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// Nothing yet.
+    Empty,
+    /// A validator's state, of this version.
+    State(i64),
+    /// Something else.
+    Other,
+}
+
+/// Looks at what the file says of itself.
+pub fn nature(connection: &Connection) -> Result<Nature, rusqlite::Error> {
+    let application: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let entries: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(match (application, version, entries) {
+        (APPLICATION_ID, version, _) => Nature::State(version),
+        (0, 0, 0) => Nature::Empty,
+        _ => Nature::Other,
+    })
+}
+
+/// Takes the steps from `version` on, all or none.
+pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), rusqlite::Error> {
+    let Ok(done) = usize::try_from(version) else { return Ok(()) };
+    let missing = STEPS.get(done..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let changing = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in missing {
+        changing.execute_batch(step)?;
+    }
+    changing.pragma_update(None, "application_id", APPLICATION_ID)?;
+    changing.pragma_update(None, "user_version", VERSION)?;
+    changing.commit()
+}
