@@ -1,5 +1,6 @@
 //! The subnet's blockchain as the validator sees it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::source::SourceError;
@@ -84,7 +85,7 @@ pub struct SubnetView {
 }
 
 /// Where an extrinsic stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
     /// The block that it is in.
     pub block: u64,

@@ -16,9 +16,9 @@ pub const MAX_CONNECTION_TIME: Duration = Duration::from_secs(60);
 pub const MAX_END_TIME: Duration = Duration::from_secs(5);
 
 /// Items of a list in one answer of the API.
-pub const MAX_PAGE_ITEMS: usize = 200;
+pub const MAX_PAGE_ITEMS: u32 = 200;
 /// The same, when a client does not say.
-pub const DEFAULT_PAGE_ITEMS: usize = 50;
+pub const DEFAULT_PAGE_ITEMS: u32 = 50;
 /// Bytes of a name or state that a client asks for.
 pub const MAX_FILTER_BYTES: usize = 128;
 
@@ -27,15 +27,15 @@ pub const MAX_OVERVIEW_ROWS: usize = 10;
 /// Models of one competition.
 pub const MAX_LEADERBOARD_ROWS: usize = 256;
 /// Submissions that wait, and that were rejected, on a page.
-pub const MAX_LISTED_SUBMISSIONS: usize = 20;
+pub const MAX_LISTED_SUBMISSIONS: u32 = 20;
 /// Decisions on the page of all.
-pub const MAX_LISTED_EVENTS: usize = 15;
+pub const MAX_LISTED_EVENTS: u32 = 15;
 /// Settings of weights on a page.
-pub const MAX_LISTED_WEIGHTS: usize = 8;
+pub const MAX_LISTED_WEIGHTS: u32 = 8;
 /// Rounds of a plot.
-pub const MAX_HISTORY_ROUNDS: usize = 60;
+pub const MAX_HISTORY_ROUNDS: u32 = 60;
 /// Models of a plot.
-pub const MAX_HISTORY_SERIES: usize = 8;
+pub const MAX_HISTORY_SERIES: u32 = 8;
 
 /// Tasks whose progress is shown.
 pub const MAX_SHOWN_TASKS: usize = 64;

@@ -44,7 +44,7 @@ struct Chain {
 #[derive(Clone, Copy, Debug)]
 pub struct RoundStart<'a> {
     /// Number of the round in the state.
-    pub round: u64,
+    pub round: i64,
     /// Key of the competition.
     pub competition: &'a str,
     /// The block that the round is of.
@@ -266,9 +266,9 @@ mod tests {
     #[test]
     fn a_round_is_followed_from_its_first_word_to_its_last() {
         let live = Live::standing(1000);
-        let progress = |task, done_tokens| {
+        fn progress(task: &str, done_tokens: u64) -> Event<'_> {
             Event::Progress(TaskProgress { task, done_tokens, total_tokens: 10 })
-        };
+        }
         let name = "é".repeat(MAX_SHOWN_BYTES);
         let model = submission(&name);
         // Nothing is of a round before there is one.
@@ -299,7 +299,11 @@ mod tests {
         live.round_ended();
         live.round_ended();
         assert_eq!(live.progress(), None);
-        assert_eq!(live.round_seconds().count(), 1);
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register("rounds", "", live.round_seconds());
+        let mut text = String::new();
+        prometheus_client::encoding::prometheus_text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("rounds_count 1\n"), "{text}");
     }
 
     #[test]

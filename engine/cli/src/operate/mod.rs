@@ -2,9 +2,9 @@
 //! of its health, metrics, and logs.
 //!
 //! ```text
-//! Records (the state, read only) ─┐
-//! Live (the loop's heartbeat,     ├─▶ status ─▶ page | API | /healthz | /metrics
-//!       chain, progress, disk)   ─┘
+//! the state, read only  ─┐
+//! the rules             ─┼─▶ Site ─▶ pages | API | /healthz | /metrics
+//! Live: what goes on    ─┘
 //! ```
 //!
 //! Nothing here changes a decision: it reads. Names, reasons and whatever else
@@ -18,21 +18,23 @@ mod live;
 mod logging;
 mod metrics;
 mod openapi;
-mod records;
+mod page;
+mod plot;
+#[cfg(test)]
+mod sample;
+mod server;
 mod site;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use health::{Cause, CauseName, Health};
 pub use live::{Live, RoundStart};
-pub use logging::{LogArguments, LogFormat};
+pub use logging::{LogArguments, LogError, LogFormat};
 pub use openapi::openapi;
-pub use records::{
-    EvaluationFilter, EvaluationRecord, EventRecord, List, PageRequest, Records, RoundRecord,
-    SubmissionFilter, SubmissionRecord, SubmissionState, TaskLoss, Totals, UidShare, WeightsRecord,
-    WeightsState,
-};
+pub use server::{ListenArguments, ServerError, serve};
 pub use site::{Site, status};
 pub use status::{
-    ChainStatus, CompetitionStatus, DiskStatus, History, HistoryRound, Identity, LeaderboardRow,
-    Mode, ModelProgress, Point, RoundProgress, Series, Status, TaskTokens, Versions,
+    ChainStatus, CompetitionStatus, DiskStatus, History, HistoryRound, LeaderboardRow, Mode,
+    ModelProgress, Point, RoundProgress, Series, Status, TaskTokens, Validator, Versions,
 };

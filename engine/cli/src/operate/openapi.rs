@@ -74,8 +74,9 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
         "400": answer("The request makes no sense", &failure),
         "503": answer("The state cannot be read", &failure),
     });
-    if endpoint.path.contains('{') {
-        answers["404"] = answer("It is not there", &failure);
+    let names = [Parameter::Competition, Parameter::Round, Parameter::Submission];
+    if endpoint.parameters.iter().any(|parameter| names.contains(parameter)) {
+        answers["404"] = answer("What it names is not there", &failure);
     }
     json!({
         "operationId": endpoint.name,

@@ -96,7 +96,7 @@ impl ListenArguments {
 }
 
 /// Serves until `ended` is ready, and answers what is under way.
-pub async fn serve(listener: TcpListener, site: Site, ended: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, site: Arc<Site>, ended: impl Future<Output = ()>) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving the page at http://{address}/");
     }
@@ -173,15 +173,18 @@ async fn attend(
     }
 }
 
-fn router(site: Site) -> Router {
+fn router(site: Arc<Site>) -> Router {
     let mut router = Router::new();
     for endpoint in api::endpoints() {
         let path = endpoint.path;
         let endpoint = Arc::new(endpoint);
-        let handle = move |State(site): State<Site>, params: RawPathParams, RawQuery(query)| async move {
+        let handle = async move |State(site): State<Arc<Site>>,
+                                 params: RawPathParams,
+                                 RawQuery(query): RawQuery| {
+            let endpoint = Arc::clone(&endpoint);
             let given = given(&params, query.as_deref());
-            read(move || endpoint.answer(&site, &given).map(|body| (StatusCode::OK, JSON, body)))
-                .await
+            let make = move || endpoint.answer(&site, &given);
+            read(move || make().map(|body| (StatusCode::OK, JSON, body))).await
         };
         router = router.route(path, get(handle));
     }
@@ -281,7 +284,7 @@ fn refuse(status: StatusCode, error: &str) -> Response {
     (status, [(header::CONTENT_TYPE, JSON)], Body::from(body)).into_response()
 }
 
-async fn healthz(State(site): State<Site>) -> Response {
+async fn healthz(State(site): State<Arc<Site>>) -> Response {
     read(move || {
         let health = site::health(&site);
         let healthy = health.healthy;
@@ -291,17 +294,17 @@ async fn healthz(State(site): State<Site>) -> Response {
     .await
 }
 
-async fn metrics_text(State(site): State<Site>) -> Response {
+async fn metrics_text(State(site): State<Arc<Site>>) -> Response {
     read(move || Ok((StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&site)?.into_bytes())))
         .await
 }
 
-async fn overview(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
+async fn overview(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
     html(move || page::overview(&site, refreshes(query.as_deref()))).await
 }
 
 async fn competition_page(
-    State(site): State<Site>,
+    State(site): State<Arc<Site>>,
     params: RawPathParams,
     RawQuery(query): RawQuery,
 ) -> Response {
@@ -309,7 +312,7 @@ async fn competition_page(
     html(move || page::competition(&site, &key, refreshes(query.as_deref()))).await
 }
 
-async fn events_page(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
+async fn events_page(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
     let given: Vec<_> = pairs(query.as_deref().unwrap_or_default()).collect();
     html(move || page::events(&site, &given)).await
 }

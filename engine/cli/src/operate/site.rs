@@ -1,8 +1,12 @@
-//! What pages and answers are made from.
+//! What pages and answers are made from: the state, which another connection of
+//! this process writes, the rules, and what the loop is doing.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use evaltasks_core::source::SourceError;
+use evaltasks_core::commitment::ModelId;
+use evaltasks_core::competition::{Competition, Subnet};
 
 use super::health::{self, Health};
 use super::limits::{
@@ -10,69 +14,231 @@ use super::limits::{
     MAX_LISTED_SUBMISSIONS, MAX_LISTED_WEIGHTS,
 };
 use super::live::Live;
-use super::records::{PageRequest, Records, SubmissionFilter, SubmissionState};
-use super::status::{CompetitionStatus, Identity, Status, Versions};
+use super::status::{
+    CompetitionStatus, History, HistoryRound, LeaderboardRow, Point, Series, Status, Validator,
+    Versions,
+};
 use crate::round::reason;
+use crate::validator::state::{
+    EvaluationRecord, EventKind, Found, HistoryPoint, Queries, Reader, StateError,
+    SubmissionFilter, SubmissionRecord, SubmissionState,
+};
 
-/// A running validator.
-#[derive(Clone)]
+/// A running validator, as others look at it.
 pub struct Site {
-    /// What it has decided.
-    pub records: Arc<dyn Records>,
+    reader: Mutex<Reader>,
+    counted: Mutex<Counted>,
+    /// The rules of its competitions.
+    pub subnet: Arc<Subnet>,
     /// What it is doing.
     pub live: Arc<Live>,
     /// Who it is.
-    pub identity: Identity,
+    pub validator: Validator,
     /// What it is.
     pub versions: Versions,
+}
+
+/// Events since the program began, by kind.
+struct Counted {
+    last_event: i64,
+    by_kind: BTreeMap<EventKind, u64>,
+}
+
+impl Site {
+    /// Looks at the state in a folder.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn new(
+        folder: &Path,
+        subnet: Arc<Subnet>,
+        live: Arc<Live>,
+        validator: Validator,
+        versions: Versions,
+    ) -> Result<Site, StateError> {
+        let reader = Reader::open(folder)?;
+        let newest = reader.ask(|state| state.events(None, 1))?;
+        let counted = Counted {
+            last_event: newest.first().map_or(0, |event| event.id),
+            by_kind: BTreeMap::new(),
+        };
+        let (reader, counted) = (Mutex::new(reader), Mutex::new(counted));
+        Ok(Site { reader, counted, subnet, live, validator, versions })
+    }
+
+    /// Reads the state, all of it from one view. Askers take turns.
+    ///
+    /// # Errors
+    /// Those of SQLite, explained.
+    pub fn ask<T>(&self, question: impl FnOnce(Queries<'_>) -> Found<T>) -> Result<T, StateError> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).ask(question)
+    }
+
+    /// Events since the program began, by kind; every kind has a number.
+    ///
+    /// # Errors
+    /// Those of SQLite, explained.
+    pub fn events_by_kind(&self) -> Result<BTreeMap<EventKind, u64>, StateError> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, new) = self.ask(|state| state.events_by_kind(counted.last_event))?;
+        counted.last_event = last;
+        for (kind, count) in new {
+            *counted.by_kind.entry(kind).or_default() += count;
+        }
+        let count = |kind| counted.by_kind.get(kind).copied().unwrap_or(0);
+        Ok(EventKind::ALL.iter().map(|kind| (*kind, count(kind))).collect())
+    }
 }
 
 /// Everything at a glance.
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn status(site: &Site) -> Result<Status, SourceError> {
-    let records = site.records.as_ref();
-    let first = |limit| PageRequest { before: None, limit };
+pub fn status(site: &Site) -> Result<Status, StateError> {
     let rejected =
-        SubmissionFilter { states: vec![SubmissionState::Rejected], ..SubmissionFilter::default() };
-    Ok(Status {
-        at_ms: site.live.now_ms(),
-        versions: site.versions.clone(),
-        identity: site.identity.clone(),
-        health: judge(site, None),
-        chain: site.live.chain(),
-        disk: site.live.disks(),
-        progress: site.live.progress(),
-        totals: records.totals()?,
-        competitions: competitions(site)?,
-        queue: records.queue(MAX_LISTED_SUBMISSIONS)?,
-        rejected: records.submissions(&rejected, &first(MAX_LISTED_SUBMISSIONS))?.items,
-        events: records.events(None, &first(MAX_LISTED_EVENTS))?.items,
-        weights: records.weights(&first(MAX_LISTED_WEIGHTS))?.items,
+        SubmissionFilter { state: Some(SubmissionState::Rejected), ..SubmissionFilter::default() };
+    site.ask(|state| {
+        Ok(Status {
+            at_ms: site.live.now_ms(),
+            versions: site.versions.clone(),
+            validator: site.validator.clone(),
+            health: judge(site, None),
+            chain: site.live.chain(),
+            disk: site.live.disks(),
+            progress: site.live.progress(),
+            submissions: submissions_by_state(&state)?
+                .into_iter()
+                .map(|(in_state, count)| (in_state.word().to_owned(), count))
+                .collect(),
+            competitions: competitions_in(site, &state)?,
+            queue: state.queue(MAX_LISTED_SUBMISSIONS)?,
+            rejected: state.submission_page(&rejected, None, MAX_LISTED_SUBMISSIONS)?,
+            events: state.event_page(None, None, MAX_LISTED_EVENTS)?,
+            weights: state.weights_page(None, MAX_LISTED_WEIGHTS)?,
+            final_weights: state.final_weights()?,
+        })
     })
 }
 
-/// All competitions, each bounded.
+/// How many submissions are in each state, also where there are none.
 ///
 /// # Errors
-/// When the state cannot be read.
-pub fn competitions(site: &Site) -> Result<Vec<CompetitionStatus>, SourceError> {
-    let head = site.live.chain().head_block;
-    let mut all = site.records.competitions(head, MAX_HISTORY_ROUNDS, MAX_HISTORY_SERIES)?;
-    for competition in &mut all {
-        competition.leaderboard.truncate(MAX_LEADERBOARD_ROWS);
-    }
-    Ok(all)
+/// Those of SQLite.
+pub fn submissions_by_state(state: &Queries<'_>) -> Found<BTreeMap<SubmissionState, u64>> {
+    let counts = state.submissions_by_state()?;
+    let count = |one| counts.get(one).copied().unwrap_or(0);
+    Ok(SubmissionState::ALL.iter().map(|one| (*one, count(one))).collect())
 }
 
 /// What is wrong, also when the state cannot be read.
 pub fn health(site: &Site) -> Health {
-    let unreadable = site.records.totals().err().map(|error| reason(&*error));
+    let unreadable = site.ask(|state| state.counts()).err().map(|error| reason(&error));
     judge(site, unreadable.as_deref())
 }
 
 fn judge(site: &Site, unreadable: Option<&str>) -> Health {
     let live = &site.live;
     health::judge(&live.chain(), &live.disks(), live.silence(), unreadable)
+}
+
+/// All competitions of the file, by id.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn competitions(site: &Site) -> Result<Vec<CompetitionStatus>, StateError> {
+    site.ask(|state| competitions_in(site, &state))
+}
+
+fn competitions_in(site: &Site, state: &Queries<'_>) -> Found<Vec<CompetitionStatus>> {
+    let head = site.live.chain().head_block;
+    let active: Vec<u32> = head
+        .map(|block| site.subnet.competitions_at(block).iter().map(|one| one.id).collect())
+        .unwrap_or_default();
+    let mut all: Vec<&Competition> = site.subnet.competitions.iter().collect();
+    all.sort_by_key(|competition| competition.id);
+    all.into_iter().map(|rules| competition(rules, active.contains(&rules.id), state)).collect()
+}
+
+fn competition(rules: &Competition, active: bool, state: &Queries<'_>) -> Found<CompetitionStatus> {
+    let mut rounds = state.finished_rounds(rules.id, MAX_HISTORY_ROUNDS)?;
+    rounds.reverse();
+    let rounds: Vec<HistoryRound> =
+        rounds.iter().map(|round| HistoryRound { round: round.id, block: round.block }).collect();
+    let leaderboard = match rounds.last() {
+        Some(last) => leaderboard(rules, last.round, state)?,
+        None => Vec::new(),
+    };
+    Ok(CompetitionStatus {
+        key: rules.key.clone(),
+        id: rules.id,
+        title: rules.title.clone(),
+        active,
+        emission_share: rules.emission_share,
+        round: rounds.last().copied(),
+        leaderboard,
+        history: history(rounds, state)?,
+    })
+}
+
+fn leaderboard(rules: &Competition, round: i64, state: &Queries<'_>) -> Found<Vec<LeaderboardRow>> {
+    let submissions = state.submissions_in(round)?;
+    let evaluations = state.evaluations(round)?;
+    let row = |found: EvaluationRecord| {
+        let submission = submissions.get(&found.submission);
+        LeaderboardRow {
+            rank: found.rank,
+            uid: found.uid,
+            hotkey: found.hotkey,
+            name: submission.map(name).unwrap_or_default(),
+            submission: found.submission,
+            block: submission.map_or(0, |one| one.block),
+            outcome: found.outcome,
+            reason: found.reason,
+            loss: found.loss,
+            weight: found.weight,
+            average: found.average,
+            emission: found.average * rules.emission_share,
+        }
+    };
+    Ok(evaluations.into_iter().take(MAX_LEADERBOARD_ROWS).map(row).collect())
+}
+
+fn history(rounds: Vec<HistoryRound>, state: &Queries<'_>) -> Found<History> {
+    let numbers: Vec<i64> = rounds.iter().map(|round| round.round).collect();
+    let points = state.history(&numbers, MAX_HISTORY_SERIES)?;
+    let mut weights: BTreeMap<i64, f64> = BTreeMap::new();
+    for point in &points {
+        *weights.entry(point.submission).or_default() += point.average;
+    }
+    let mut series = Vec::new();
+    for of_one in points.chunk_by(|a, b| a.submission == b.submission) {
+        let Some(first) = of_one.first() else { continue };
+        let Some(submission) = state.submission(first.submission)? else { continue };
+        series.push(line(&rounds, &submission, of_one));
+    }
+    let weight = |one: &Series| weights.get(&one.submission).copied().unwrap_or(0.0);
+    series.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+    Ok(History { rounds, series })
+}
+
+fn line(rounds: &[HistoryRound], submission: &SubmissionRecord, found: &[HistoryPoint]) -> Series {
+    let points = rounds.iter().map(|round| {
+        let point = found.iter().find(|point| point.round == round.round)?;
+        Some(Point { loss: point.loss, average: point.average })
+    });
+    Series {
+        uid: submission.uid,
+        hotkey: submission.hotkey.clone(),
+        name: name(submission),
+        submission: submission.id,
+        points: points.collect(),
+    }
+}
+
+/// What to call a submission: the repository that it names, else the hotkey.
+pub fn name(submission: &SubmissionRecord) -> String {
+    match submission.commitment.parse::<ModelId>() {
+        Ok(model) => format!("{}/{}", model.namespace, model.name),
+        Err(_) => submission.hotkey.clone(),
+    }
 }

@@ -1,10 +1,12 @@
 //! The state of a validator at one moment, as it is shown.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::health::Health;
-use super::records::{EventRecord, SubmissionRecord, Totals, WeightsRecord};
+use crate::validator::state::{EvaluationOutcome, EventRecord, SubmissionRecord, WeightsRecord};
 
 /// Everything that there is to know at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,7 +16,7 @@ pub struct Status {
     /// What runs.
     pub versions: Versions,
     /// Who runs it, and where.
-    pub identity: Identity,
+    pub validator: Validator,
     /// Whether anything needs the operator.
     pub health: Health,
     /// How the chain is followed.
@@ -23,19 +25,21 @@ pub struct Status {
     pub disk: DiskStatus,
     /// The round that runs now.
     pub progress: Option<RoundProgress>,
-    /// Sums since the state began.
-    pub totals: Totals,
+    /// How many submissions are in each state.
+    pub submissions: BTreeMap<String, u64>,
     /// The competitions of the file, by id.
     pub competitions: Vec<CompetitionStatus>,
     /// Submissions that wait for their block or their turn, the next first;
     /// bounded.
     pub queue: Vec<SubmissionRecord>,
-    /// Submissions that were rejected, the latest first; bounded.
+    /// Submissions that are rejected, the latest first; bounded.
     pub rejected: Vec<SubmissionRecord>,
     /// The last decisions, the latest first; bounded.
     pub events: Vec<EventRecord>,
     /// The last settings of weights, the latest first; bounded.
     pub weights: Vec<WeightsRecord>,
+    /// The last weights that are on chain, in a final block.
+    pub final_weights: Option<WeightsRecord>,
 }
 
 /// Versions of what runs.
@@ -49,7 +53,7 @@ pub struct Versions {
 
 /// Who validates what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Identity {
+pub struct Validator {
     /// Name or address of the network.
     pub network: String,
     /// The subnet's number.
@@ -114,7 +118,7 @@ pub struct DiskStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoundProgress {
     /// Number of the round in the state.
-    pub round: u64,
+    pub round: i64,
     /// Key of the competition.
     pub competition: String,
     /// The block that the round is of.
@@ -168,7 +172,7 @@ pub struct CompetitionStatus {
     pub active: bool,
     /// Share of the emission, in [0, 1].
     pub emission_share: f64,
-    /// The last round that ended.
+    /// The last round that has a verdict.
     pub round: Option<HistoryRound>,
     /// Models of that round, the best first; those without a score last.
     pub leaderboard: Vec<LeaderboardRow>,
@@ -185,12 +189,14 @@ pub struct LeaderboardRow {
     pub uid: u16,
     /// Whose, as an SS58 address.
     pub hotkey: String,
-    /// Name for people.
+    /// Name for people: the repository, where the commitment names one.
     pub name: String,
+    /// Number of the submission in the state.
+    pub submission: i64,
     /// Block of the commitment.
     pub block: u64,
-    /// What became of it in the round, in a word.
-    pub outcome: String,
+    /// What became of it in the round.
+    pub outcome: EvaluationOutcome,
     /// Why, where there is more to say.
     pub reason: Option<String>,
     /// Weighted loss; lower is better.
@@ -198,8 +204,11 @@ pub struct LeaderboardRow {
     /// Weight within the competition by this round alone, in [0, 1].
     pub weight: f64,
     /// Weight within the competition by the moving average over rounds, in
-    /// [0, 1]; what is set on chain is this times the emission share.
-    pub average_weight: f64,
+    /// [0, 1].
+    pub average: f64,
+    /// Share of the subnet's emission through this competition: the average
+    /// times the competition's share.
+    pub emission: f64,
 }
 
 /// Losses and weights, round by round.
@@ -207,15 +216,15 @@ pub struct LeaderboardRow {
 pub struct History {
     /// The rounds, the oldest first; bounded.
     pub rounds: Vec<HistoryRound>,
-    /// The models that mattered most, by weight over these rounds; bounded.
+    /// The models that had the most weight over these rounds; bounded.
     pub series: Vec<Series>,
 }
 
-/// A round that ended.
+/// A round that has a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryRound {
     /// Number of the round in the state.
-    pub round: u64,
+    pub round: i64,
     /// The block that it was of.
     pub block: u64,
 }
@@ -227,8 +236,10 @@ pub struct Series {
     pub uid: u16,
     /// Whose, as an SS58 address.
     pub hotkey: String,
-    /// Name for people.
+    /// Name for people, as in [`LeaderboardRow::name`].
     pub name: String,
+    /// Number of the submission in the state.
+    pub submission: i64,
     /// One for each of [`History::rounds`]; none where it did not take part.
     pub points: Vec<Option<Point>>,
 }
@@ -238,6 +249,7 @@ pub struct Series {
 pub struct Point {
     /// Weighted loss; none without a score.
     pub loss: Option<f64>,
-    /// Weight within the competition, in [0, 1].
-    pub weight: f64,
+    /// Weight within the competition by the moving average after the round, in
+    /// [0, 1].
+    pub average: f64,
 }
