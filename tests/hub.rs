@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::support::hub::{Content, Hub, HubFile, large, small};
 use crate::support::{Ended, demo_model, evaltasks, quick_competition, root, with_filters, write};
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A directory as a repository; safetensors are large files.
-fn repository(name: &str, directory: &Path) -> Hub {
+pub fn repository(name: &str, directory: &Path) -> Hub {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let file = |path: PathBuf| -> HubFile {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -26,7 +26,7 @@ fn repository(name: &str, directory: &Path) -> Hub {
 }
 
 /// Runs the program with that hub, and with `home` for what it keeps.
-fn run_with(hub: &Hub, home: &Path, arguments: &[&str]) -> Ended {
+pub fn run_with(hub: &Hub, home: &Path, arguments: &[&str]) -> Ended {
     let mut command = evaltasks(arguments);
     command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HOME", home).env_remove("HF_TOKEN");
     for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"] {

@@ -17,6 +17,7 @@ mod rank;
 mod run;
 mod simulate;
 mod speech;
+mod submit;
 mod support;
 mod tasks;
 mod text_tasks;

@@ -1,18 +1,24 @@
 //! The subnet's chain: metagraph, commitments, weights, wallet.
 //!
-//! This crate exists to wall off the chain client: it will implement
-//! [`Chain`], it opens the validator's key, and nothing else will depend on
-//! the client.
+//! This crate exists to wall off the chain client: it implements [`Chain`], it
+//! opens the validator's key, and nothing else depends on the client.
 
 mod address;
+mod limits;
 pub mod local;
+pub mod localnet;
+mod subtensor;
 mod timelock;
 mod wallet;
 
 pub use address::{Address, AddressError};
 pub use evaltasks_core::chain::{
-    Chain, Commitment, Metagraph, Neuron, Receipt, SetWeightsError, SubnetView, WeightRules,
-    WeightsRefusal,
+    Chain, Commitment, ExtrinsicRefusal, Metagraph, Neuron, Receipt, Retry, SetWeightsError,
+    SubnetView, WeightRules, WeightsRefusal,
+};
+pub use subtensor::{
+    CommitError, CommitRefusal, Endpoint, MAX_BIG_RAW_BYTES, Subtensor, SubtensorError,
+    SubtensorOptions,
 };
 pub use timelock::{
     COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, reveal_round, unlock,

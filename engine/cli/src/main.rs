@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
     self, Outcome, cache, check, compare, data, inspect, loss, plugin, rank, run, schema, simulate,
-    tasks, verify, worker,
+    submit, tasks, validate, verify, worker,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -45,12 +45,16 @@ enum Command {
     Loss(loss::Arguments),
     /// Compare two models row by row, and say how sure the difference is
     Compare(compare::Arguments),
+    /// Follow a subnet, measure what miners commit, and set weights
+    Validate(validate::Arguments),
     /// Replay the ranking of a competition from given scores
     Rank(rank::Arguments),
     /// Play a subnet through, and say what its rules pay to whom
     Simulate(simulate::Arguments),
     /// Show what a model is, and which competitions would accept it
     Inspect(inspect::Arguments),
+    /// Check a model, and commit it on the subnet's chain
+    Submit(submit::Arguments),
     /// List the tasks that competitions can name, and their configuration
     Tasks(tasks::Arguments),
     /// Show the cache of answers, or make room in it
@@ -86,9 +90,11 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Data(arguments) => data::run(arguments),
         Command::Loss(arguments) => loss::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
+        Command::Validate(arguments) => validate::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Submit(arguments) => submit::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),
         Command::Plugin(command) => plugin::run(command),

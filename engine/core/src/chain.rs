@@ -1,9 +1,13 @@
 //! The subnet's blockchain as the validator sees it.
 
+mod refusal;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::source::SourceError;
+
+pub use refusal::{ExtrinsicRefusal, Retry, SetWeightsError, WeightsRefusal};
 
 /// A subnet at one block.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -124,63 +128,4 @@ pub trait Chain: Send + Sync {
     /// by the call that the subnet demands. Returns once they are in a block
     /// that is final.
     fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError>;
-}
-
-/// Why weights were not set. Reads after "failed to ...".
-#[derive(Debug, thiserror::Error)]
-pub enum SetWeightsError {
-    /// The chain looked at them and said no.
-    #[error("set weights: {0}")]
-    Refused(#[from] WeightsRefusal),
-    /// The chain was not reached, or said nothing.
-    #[error("set weights")]
-    Chain(#[source] SourceError),
-}
-
-/// What the chain has against weights, by the names that the runtime gives it.
-/// The order is that of its checks: of several reasons it names the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum WeightsRefusal {
-    /// The subnet wants them timelocked.
-    #[error("weights must be committed and revealed here (CommitRevealEnabled)")]
-    CommitRevealEnabled,
-    /// Subnet 0 has none.
-    #[error("the root network has no weights (CanNotSetRootNetworkWeights)")]
-    CanNotSetRootNetworkWeights,
-    /// Two lists that belong together.
-    #[error("there are not as many weights as uids (WeightVecNotEqualSize)")]
-    WeightVecNotEqualSize,
-    /// The subnet has fewer.
-    #[error("the subnet has no such mechanism (MechanismDoesNotExist)")]
-    MechanismDoesNotExist,
-    /// More than there are neurons.
-    #[error("there are more weights than neurons (UidsLengthExceedUidsInSubNet)")]
-    UidsLengthExceedUidsInSubNet,
-    /// Whoever signs has no uid.
-    #[error("the hotkey is not registered in the subnet (HotKeyNotRegisteredInSubNet)")]
-    HotKeyNotRegisteredInSubNet,
-    /// Below the threshold.
-    #[error("the stake is too low (NotEnoughStakeToSetWeights)")]
-    NotEnoughStakeToSetWeights,
-    /// An old validator.
-    #[error("the subnet demands a newer validator (IncorrectWeightVersionKey)")]
-    IncorrectWeightVersionKey,
-    /// The rate limit.
-    #[error("the last weights were set too few blocks ago (SettingWeightsTooFast)")]
-    SettingWeightsTooFast,
-    /// Too many others have more stake.
-    #[error("the neuron has no validator permit (NeuronNoValidatorPermit)")]
-    NeuronNoValidatorPermit,
-    /// A uid twice.
-    #[error("a uid is named twice (DuplicateUids)")]
-    DuplicateUids,
-    /// A uid of nobody.
-    #[error("a uid belongs to nobody (UidVecContainInvalidOne)")]
-    UidVecContainInvalidOne,
-    /// Fewer than demanded.
-    #[error("there are too few weights (WeightVecLengthIsLow)")]
-    WeightVecLengthIsLow,
-    /// One is too large a share.
-    #[error("a weight is too large a share of all (MaxWeightExceeded)")]
-    MaxWeightExceeded,
 }

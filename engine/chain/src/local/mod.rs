@@ -6,7 +6,7 @@
 //! everything that only an owner or root may do. Nothing here looks at a clock:
 //! a block is made when somebody asks for one.
 
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -50,6 +50,8 @@ pub struct LocalSubnet {
     pub weights_version: u64,
     /// Whether plain weights are refused.
     pub commit_reveal: bool,
+    /// Epochs from a commit to its weights.
+    pub reveal_period_epochs: u64,
     /// Tempo and consensus.
     pub epoch: EpochRules,
 }
@@ -66,6 +68,7 @@ impl Default for LocalSubnet {
             max_weight: u16::MAX,
             weights_version: 0,
             commit_reveal: false,
+            reveal_period_epochs: 1,
             epoch: EpochRules::default(),
         }
     }
@@ -302,7 +305,7 @@ impl Chain for LocalValidator<'_> {
             commit_reveal: subnet.commit_reveal,
             commit_version: 0,
             reveal_period_epochs: 0,
-            next_epoch_block: state.last_epoch + subnet.epoch.tempo_blocks,
+            next_epoch_block: state.next_epoch(subnet),
         })
     }
 

@@ -32,8 +32,15 @@ pub struct Ledger {
     pub stakes: BTreeMap<String, u64>,
     /// By hotkey.
     pub commitments: BTreeMap<String, Commitment>,
+    /// What commitments were sent as, by hotkey; none of those that are plain
+    /// bytes.
+    pub commitment_info: BTreeMap<String, Vec<u8>>,
     /// By hotkey.
     pub earned: BTreeMap<String, Earned>,
+    /// Who owns a hotkey.
+    pub coldkeys: BTreeMap<String, String>,
+    /// Money, by coldkey.
+    pub balances: BTreeMap<String, u64>,
 }
 
 /// Who has a uid.
@@ -44,6 +51,8 @@ pub struct Registered {
     pub participant: Participant,
     /// Of the last epoch; none before the first.
     pub outcome: Option<Outcome>,
+    /// What the last epoch paid it, in units.
+    pub emission: u64,
 }
 
 impl Ledger {
@@ -74,10 +83,15 @@ impl State {
         self.block += 1;
         self.extrinsics = 0;
         self.pending = self.pending.saturating_add(subnet.emission_per_block);
-        if self.block - self.last_epoch >= subnet.epoch.tempo_blocks {
+        if self.block >= self.next_epoch(subnet) {
             self.last_epoch = self.block;
             self.epoch(subnet);
         }
+    }
+
+    /// The block of the next epoch.
+    pub fn next_epoch(&self, subnet: &LocalSubnet) -> u64 {
+        self.last_epoch + subnet.epoch.tempo_blocks
     }
 
     fn epoch(&mut self, subnet: &LocalSubnet) {
@@ -97,6 +111,7 @@ impl State {
             earned.as_miner = earned.as_miner.saturating_add(as_miner);
             earned.as_validator = earned.as_validator.saturating_add(as_validator);
             paid += as_miner + as_validator;
+            neuron.emission = as_miner + as_validator;
             neuron.participant.validator_permit = outcome.validator_permit;
             neuron.participant.bonds.clone_from(&outcome.bonds);
             neuron.outcome = Some(outcome);
@@ -118,7 +133,8 @@ impl State {
         };
         let participant =
             Participant { last_update: block, registered_at: block, ..Participant::default() };
-        let neuron = Registered { hotkey: hotkey.to_owned(), participant, outcome: None };
+        let neuron =
+            Registered { hotkey: hotkey.to_owned(), participant, outcome: None, emission: 0 };
         let neurons = &mut self.ledger_mut().neurons;
         match neurons.get_mut(uid) {
             Some(place) => *place = neuron,

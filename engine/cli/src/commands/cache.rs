@@ -53,6 +53,17 @@ impl CacheArguments {
 }
 
 impl CacheArguments {
+    /// The same in a folder, where the command line names no other place.
+    pub fn open_in(&self, folder: &Path) -> Option<SqliteJournal> {
+        let path = match &self.cache {
+            _ if self.no_cache => return None,
+            Some(path) => file_at(path),
+            None => folder.join(FILE_NAME),
+        };
+        let opened = SqliteJournal::open(&path, self.cache_max_bytes.0);
+        opened.map_err(|error| warn("answers are not cached", error)).ok()
+    }
+
     /// What earlier rounds drew, beside the answers, if it can be used; if not,
     /// that is said, and the round does without.
     pub fn open_history(&self) -> Option<History> {

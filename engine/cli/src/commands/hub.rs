@@ -33,6 +33,11 @@ pub struct HubArguments {
 }
 
 impl HubArguments {
+    /// Whether `--offline` was given.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// These arguments, and what the environment says beside them.
     pub fn settings(&self) -> HubSettings {
         let from_environment = HubSettings::from_environment();

@@ -67,9 +67,9 @@ pub struct Arguments {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report {
+pub(super) struct Report {
     #[serde(flatten)]
-    checkpoint: Checkpoint,
+    pub checkpoint: Checkpoint,
     /// SHA-256 over the names and contents of all files; none of a model that
     /// is not on this machine.
     model_sha256: Option<String>,
@@ -78,17 +78,17 @@ struct Report {
     tensors_sha256: Option<String>,
     /// Over the contents of all files, as subnet 9 hashes directories; none of
     /// a model that is not on this machine.
-    directory_hash: Option<String>,
+    pub directory_hash: Option<String>,
     /// The directory hash and `--hotkey`, as a commitment holds them.
     secure_hash: Option<String>,
     /// What `--against` found.
     likeness: Option<Comparison>,
-    competitions: Vec<Verdict>,
+    pub competitions: Vec<Verdict>,
 }
 
 /// How similar the model is to another.
 #[derive(Serialize)]
-struct Comparison {
+pub(super) struct Comparison {
     /// The other model.
     against: PathBuf,
     /// 1 for the same numbers, 0 for numbers that have nothing in common.
@@ -99,13 +99,13 @@ struct Comparison {
 
 /// Whether a competition accepts the model.
 #[derive(Serialize)]
-struct Verdict {
+pub(super) struct Verdict {
     key: String,
     id: u32,
-    accepted: bool,
-    violations: Vec<Violation>,
+    pub accepted: bool,
+    pub violations: Vec<Violation>,
     /// What could not be checked, and why.
-    unchecked: Vec<String>,
+    pub unchecked: Vec<String>,
 }
 
 /// Runs the command.
@@ -142,16 +142,16 @@ fn ss58_address(text: &str) -> Result<String, String> {
 }
 
 /// Looks at models by the rules of some competitions.
-struct Inspector<'a> {
-    backend: &'a dyn Backend,
-    hub: &'a Hub,
-    competitions: &'a [Competition],
-    against: Option<&'a Path>,
-    hotkey: Option<&'a str>,
+pub(super) struct Inspector<'a> {
+    pub backend: &'a dyn Backend,
+    pub hub: &'a Hub,
+    pub competitions: &'a [Competition],
+    pub against: Option<&'a Path>,
+    pub hotkey: Option<&'a str>,
 }
 
 impl Inspector<'_> {
-    fn local(&self, model: &ModelReference) -> Result<Report> {
+    pub fn local(&self, model: &ModelReference) -> Result<Report> {
         let directory = self.hub.fetch(model, None).map_err(|error| anyhow!(error))?;
         let checkpoint = guard_backend(|| self.backend.inspect(&directory))?;
         let (digest, sketch) = sketch_model(&directory, SKETCH_KEY)?;
@@ -177,7 +177,7 @@ impl Inspector<'_> {
     }
 
     /// By headers alone.
-    fn remote(&self, pinned: &Pinned) -> Result<Report> {
+    pub fn remote(&self, pinned: &Pinned) -> Result<Report> {
         ensure!(
             self.against.is_none() && self.hotkey.is_none(),
             "compare or hash a model on the hub: its weights are not here; name its directory"

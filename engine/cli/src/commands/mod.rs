@@ -2,6 +2,7 @@
 //! and prints.
 
 pub mod cache;
+pub mod chain;
 pub mod check;
 pub mod compare;
 pub mod data;
@@ -17,7 +18,9 @@ pub mod rank;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+pub mod submit;
 pub mod tasks;
+pub mod validate;
 pub mod verify;
 pub mod worker;
 
@@ -48,6 +51,13 @@ fn user_cache() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
     cache.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks"))
+}
+
+/// The folder of this program for the user's data, if the user has one.
+fn user_data() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or(home);
+    data.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks"))
 }
 
 /// Prints to standard output; a reader that left is no error.

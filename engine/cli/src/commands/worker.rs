@@ -51,15 +51,25 @@ impl IsolationArguments {
         if !self.isolate {
             return Ok(Box::new(backend));
         }
-        let mut arguments: Vec<OsString> = vec!["worker".into()];
-        arguments.extend(engine.to_arguments());
-        if let Some(Bytes(bytes)) = self.max_process_memory {
-            arguments.extend(["--max-memory".into(), bytes.to_string().into()]);
-        }
-        let program = std::env::current_exe().context("find the program itself")?;
-        let options = WorkerOptions { program, arguments, max_silence: MAX_SILENCE };
-        Ok(Box::new(WorkerBackend::new(options, &backend)))
+        isolated(engine, &backend, self.max_process_memory)
     }
+}
+
+/// A backend that runs each model in a process of its own, and computes as
+/// `backend` does.
+pub fn isolated(
+    engine: &EngineArguments,
+    backend: &dyn Backend,
+    max_memory: Option<Bytes>,
+) -> Result<Box<dyn Backend>> {
+    let mut arguments: Vec<OsString> = vec!["worker".into()];
+    arguments.extend(engine.to_arguments());
+    if let Some(Bytes(bytes)) = max_memory {
+        arguments.extend(["--max-memory".into(), bytes.to_string().into()]);
+    }
+    let program = std::env::current_exe().context("find the program itself")?;
+    let options = WorkerOptions { program, arguments, max_silence: MAX_SILENCE };
+    Ok(Box::new(WorkerBackend::new(options, backend)))
 }
 
 /// Ends with its parent, and never takes more memory than it may.

@@ -5,3 +5,20 @@
 pub const MAX_ROWS: u32 = 10_000;
 /// Bytes of a reason that the state keeps.
 pub const MAX_REASON_BYTES: usize = 2000;
+/// How often a model that cannot be had is asked for before it is rejected.
+pub const MAX_CHECK_ATTEMPTS: u32 = 8;
+/// Blocks to the second attempt; each further one is twice as far off.
+pub const CHECK_RETRY_BLOCKS: u64 = 10;
+/// The most blocks from one attempt to the next.
+pub const MAX_CHECK_RETRY_BLOCKS: u64 = 600;
+/// How often weights are sent in vain before their epoch is given up.
+pub const MAX_WEIGHTS_ATTEMPTS: u32 = 8;
+/// Time that a part of the validator that failed rests before its next turn,
+/// in seconds; twice as long after each further failure.
+pub const TASK_REST_SECONDS: u64 = 1;
+/// The longest such time.
+pub const MAX_TASK_REST_SECONDS: u64 = 300;
+/// Uids of a chain in memory.
+pub const MAX_OFFLINE_UIDS: u16 = 4096;
+/// The latest block that a chain in memory begins at.
+pub const MAX_OFFLINE_BLOCK: u64 = 20_000_000;

@@ -1,5 +1,272 @@
 //! `evaltasks validate`: follows a subnet, measures what miners commit, and
 //! sets weights, for months unattended.
+//!
+//! ```text
+//! chain ─▶ follow ─▶ check ─▶ round ─▶ weights ─▶ chain
+//!             └──────┴────┬────┴─────────┘
+//!                       state ◀─ clean up
+//! ```
+//!
+//! Each part is a [`Task`] that takes a *turn*: it looks at a view of the chain
+//! and at the [`state`], decides ([`decide`], pure), carries one decision out
+//! and records it. A turn that was interrupted is taken again. Live, the tasks
+//! run side by side; on a chain in memory they take turns, so that the same
+//! input makes the same events.
 
+pub mod decide;
 pub mod limits;
+mod live;
+pub mod offline;
 pub mod state;
+mod turns;
+pub mod works;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use evaltasks_core::chain::{Chain, SubnetView};
+use evaltasks_core::competition::{Subnet, rules_sha256};
+use evaltasks_core::source::SourceError;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::report::ReportError;
+use crate::round::reason;
+use decide::Settings;
+use state::{EventKind, Occurrence, RoundState, State, StateError};
+
+pub use live::{live, once};
+pub use turns::Task;
+use works::Works;
+
+/// A validator with everything that it works with.
+pub struct Validator {
+    /// Path of the competition file, as given.
+    pub file: String,
+    /// The competitions.
+    pub subnet: Subnet,
+    /// How it decides.
+    pub settings: Settings,
+    /// Its key.
+    pub hotkey: String,
+    /// The chain.
+    pub chain: Arc<dyn Chain>,
+    /// Looks at models and measures them.
+    pub works: Box<dyn Works>,
+    /// Ends everything when it turns true.
+    pub cancelled: Arc<AtomicBool>,
+    /// Hears of every view of the chain.
+    pub on_view: OnView,
+    state: Mutex<State>,
+}
+
+/// See [`Validator::on_view`].
+pub type OnView = Box<dyn Fn(&SubnetView) + Send + Sync>;
+
+/// Why a turn came to nothing. Reads after "failed to ...".
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The chain cannot be read.
+    #[error("read the chain")]
+    Chain(#[source] SourceError),
+    /// The files of a round cannot be removed.
+    #[error("remove {}", path.display())]
+    Remove {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The files of a round cannot be written.
+    #[error("keep a round's files")]
+    Files(#[source] ReportError),
+    /// Something outside has to change first.
+    #[error("{0}")]
+    Blocked(String),
+    /// The operator ends the validator.
+    #[error("go on: the validator was ended")]
+    Cancelled,
+}
+
+impl TurnError {
+    /// Whether going on would do harm.
+    fn is_fatal(&self) -> bool {
+        use StateError::{Damaged, Held, Newer, NoState, OfAnother};
+        matches!(
+            self,
+            TurnError::State(
+                Damaged { .. } | Held { .. } | Newer { .. } | NoState { .. } | OfAnother { .. }
+            )
+        )
+    }
+}
+
+/// What a [`Validator`] is made of.
+pub struct Parts {
+    /// See [`Validator`].
+    pub file: String,
+    /// See [`Validator`].
+    pub subnet: Subnet,
+    /// See [`Validator`].
+    pub settings: Settings,
+    /// See [`Validator`].
+    pub hotkey: String,
+    /// See [`Validator`].
+    pub chain: Arc<dyn Chain>,
+    /// See [`Validator`].
+    pub works: Box<dyn Works>,
+    /// See [`Validator`].
+    pub cancelled: Arc<AtomicBool>,
+    /// See [`Validator`].
+    pub on_view: OnView,
+    /// What it knows and has decided.
+    pub state: State,
+}
+
+impl Validator {
+    /// A validator that goes on from its state.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn new(parts: Parts) -> Result<Validator, StateError> {
+        let Parts { file, subnet, settings, hotkey, chain, works, cancelled, on_view, mut state } =
+            parts;
+        note_rules(&mut state, &subnet)?;
+        turns::remove_strays(&state)?;
+        let state = Mutex::new(state);
+        Ok(Validator { file, subnet, settings, hotkey, chain, works, cancelled, on_view, state })
+    }
+
+    /// The state, for as long as no turn needs it.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves a transaction that was rolled back.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the operator ends it.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Lets all tasks take turns at a block until there is nothing left to do.
+    ///
+    /// # Errors
+    /// Those that going on would make worse, and [`TurnError::Cancelled`]. What
+    /// may pass is recorded.
+    pub fn take_turns(&self, view: &SubnetView) -> Result<(), TurnError> {
+        loop {
+            let mut worked = false;
+            for task in Task::ALL {
+                while self.turn(*task, view)? {
+                    worked = true;
+                }
+            }
+            if !worked {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One turn of a task; whether it did something. A fault that may pass is
+    /// recorded, once for as long as it is the same.
+    fn turn(&self, task: Task, view: &SubnetView) -> Result<bool, TurnError> {
+        if self.is_cancelled() {
+            return Err(TurnError::Cancelled);
+        }
+        let block = view.metagraph.block;
+        match task.turn(self, view) {
+            Ok(worked) => {
+                self.recovered(task, block)?;
+                Ok(worked)
+            }
+            Err(error) if error.is_fatal() || matches!(error, TurnError::Cancelled) => Err(error),
+            Err(error) => {
+                self.failed(task, block, &format!("failed to {}", reason(&error)));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Records that a task does not work.
+    fn failed(&self, task: Task, block: u64, reason: &str) {
+        let key = fault_key(task);
+        let noted = self.state().change(block, |change| {
+            if change.queries().meta(&key)?.as_deref() == Some(reason) {
+                return Ok(());
+            }
+            change.set_meta(&key, reason)?;
+            let (kind, subject) = (EventKind::TaskFailed, task.name());
+            change.event(&Occurrence { kind, subject, reason, details: Value::Null })
+        });
+        // Where not even this can be written, the log is all there is.
+        if let Err(error) = noted {
+            let error = crate::round::reason(&error);
+            tracing::error!(task = task.name(), "{reason}; failed to {error}");
+        }
+    }
+
+    fn recovered(&self, task: Task, block: u64) -> Result<(), StateError> {
+        let key = fault_key(task);
+        let mut state = self.state();
+        let Some(fault) = state.ask(|state| state.meta(&key))? else { return Ok(()) };
+        state.change(block, |change| {
+            change.remove_meta(&key)?;
+            let (kind, subject) = (EventKind::TaskRecovered, task.name());
+            let reason = format!("no longer: {fault}");
+            change.event(&Occurrence { kind, subject, reason: &reason, details: Value::Null })
+        })
+    }
+
+    /// Whether the last round of every competition that is active at a block
+    /// has a winner.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn has_winners(&self, block: u64) -> Result<bool, StateError> {
+        let active = self.subnet.competitions_at(block);
+        self.state().ask(|state| {
+            for competition in &active {
+                let last = state.rounds(Some(competition.id), None, 1)?;
+                let won = last.first().is_some_and(|round| {
+                    round.state == RoundState::Finished && round.winner_hotkey.is_some()
+                });
+                if !won {
+                    return Ok(false);
+                }
+            }
+            Ok(!active.is_empty())
+        })
+    }
+}
+
+fn fault_key(task: Task) -> String {
+    format!("fault:{}", task.name())
+}
+
+/// Records the rules that the validator goes by, and that they changed.
+fn note_rules(state: &mut State, subnet: &Subnet) -> Result<(), StateError> {
+    let mut hash = Sha256::new();
+    for competition in &subnet.competitions {
+        hash.update(rules_sha256(competition));
+    }
+    let rules = hex::encode(hash.finalize());
+    let known = state.ask(|state| state.meta("rules_sha256"))?;
+    if known.as_ref() == Some(&rules) {
+        return Ok(());
+    }
+    let block = state.ask(|state| state.last_block())?;
+    state.change(block, |change| {
+        change.set_meta("rules_sha256", &rules)?;
+        let Some(before) = &known else { return Ok(()) };
+        let reason = format!("the competition file has other rules than before: {rules}");
+        change.event(&Occurrence {
+            kind: EventKind::RulesChanged,
+            subject: "rules",
+            reason: &reason,
+            details: serde_json::json!({"before": before, "now": rules}),
+        })
+    })
+}

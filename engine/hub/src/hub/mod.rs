@@ -23,6 +23,7 @@ mod outline;
 mod quota;
 mod settings;
 mod transfer;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,6 +44,7 @@ pub use listing::{
 };
 pub use outline::Outline;
 pub use settings::{HubSettings, Token};
+pub use upload::Upload;
 
 use crate::net::{Clock, Net, NetLimits, RetryPolicy, SystemClock};
 use crate::{HubError, LocalModels};
@@ -213,6 +215,15 @@ impl Hub {
             outline::outline(&self.api(), pinned, &listing, with_tokenizer)
         };
         read().map_err(HubError::hub(&pinned.to_string()))
+    }
+
+    /// Whether a directory, or a GGUF file, holds what [`Hub::model`] would fetch.
+    ///
+    /// # Errors
+    /// When the list of files cannot be had, or is of no model.
+    pub fn compare(&self, pinned: &Pinned, directory: &Path) -> Result<Upload, HubError> {
+        let compare = || upload::compare(&self.listing(pinned)?, directory);
+        compare().map_err(HubError::hub(&pinned.to_string()))
     }
 
     /// Some bytes of a file, fewer at its end. They are not kept, and cannot be

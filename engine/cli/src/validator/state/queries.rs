@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::de::DeserializeOwned;
 
 use super::records::{
-    AverageRecord, CompetitionRecord, EvaluationRecord, EventRecord, RoundRecord, SubmissionRecord,
-    SubmissionState, WeightsRecord,
+    AverageRecord, CompetitionRecord, EvaluationRecord, EventRecord, RoundRecord, StandingRecord,
+    SubmissionRecord, SubmissionState, WeightsRecord,
 };
 use crate::validator::limits::MAX_ROWS;
 
@@ -135,6 +135,23 @@ impl Queries<'_> {
         Ok(found)
     }
 
+    /// What all rounds found of each submission that is not gone.
+    pub fn standings(&self) -> Found<Vec<StandingRecord>> {
+        let select = "SELECT submission, rules_sha256, evaluations, loss, winner_block, winner_loss
+             FROM standings JOIN submissions ON id = submission
+             WHERE state <> 'gone' ORDER BY submission";
+        self.list(select, [], |row| {
+            Ok(StandingRecord {
+                submission: row.get(0)?,
+                rules_sha256: row.get(1)?,
+                evaluations: row.get(2)?,
+                loss: row.get(3)?,
+                winner_block: row.get::<_, Option<i64>>(4)?.map_or(0, |block| block.max(0) as u64),
+                winner_loss: row.get::<_, Option<f64>>(5)?.unwrap_or(f64::INFINITY),
+            })
+        })
+    }
+
     /// The moving averages of one competition, or of all, by competition, the
     /// largest first.
     pub fn averages(&self, competition: Option<u32>) -> Found<Vec<AverageRecord>> {
@@ -154,6 +171,13 @@ impl Queries<'_> {
     /// The latest weights that are on chain.
     pub fn final_weights(&self) -> Found<Option<WeightsRecord>> {
         let select = format!("{WEIGHTS} WHERE state = 'final' ORDER BY id DESC LIMIT 1");
+        self.one(&select, [], weights)
+    }
+
+    /// The latest weights that are on chain, or would be but for a dry run.
+    pub fn last_set_weights(&self) -> Found<Option<WeightsRecord>> {
+        let select =
+            format!("{WEIGHTS} WHERE state IN ('final', 'dry_run') ORDER BY id DESC LIMIT 1");
         self.one(&select, [], weights)
     }
 
@@ -180,6 +204,29 @@ impl Queries<'_> {
     pub fn events_about(&self, subject: &str, limit: u32) -> Found<Vec<EventRecord>> {
         let select = format!("{EVENT} WHERE subject = ?1 ORDER BY id DESC LIMIT ?2");
         self.list(&select, params![subject, limit.min(MAX_ROWS)], event)
+    }
+
+    /// The block of the last event: nothing of a later one was decided upon.
+    pub fn last_block(&self) -> Found<u64> {
+        let select = "SELECT block FROM events ORDER BY id DESC LIMIT 1";
+        Ok(self.one(select, [], |row| unsigned(row, 0))?.unwrap_or(0))
+    }
+
+    /// Events between the first and the last that are kept, counted cheaply.
+    pub fn event_span(&self) -> Found<u64> {
+        let select = "SELECT coalesce(max(id) - min(id) + 1, 0) FROM events";
+        self.0.prepare_cached(select)?.query_row([], |row| unsigned(row, 0))
+    }
+
+    /// Rounds of a competition that are kept.
+    pub fn round_span(&self, competition: u32) -> Found<u64> {
+        let select = "SELECT count(*) FROM rounds WHERE competition = ?1";
+        self.0.prepare_cached(select)?.query_row([competition], |row| unsigned(row, 0))
+    }
+
+    /// The names of all rounds' folders.
+    pub fn round_folders(&self) -> Found<Vec<String>> {
+        self.list("SELECT folder FROM rounds ORDER BY id", [], |row| row.get(0))
     }
 
     /// How much there is.

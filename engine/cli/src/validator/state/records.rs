@@ -289,6 +289,24 @@ pub struct EvaluationRecord {
     pub average: f64,
 }
 
+/// What all rounds so far found of a submission: what another evaluation
+/// depends on, however much of the rounds is still kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StandingRecord {
+    /// The submission.
+    pub submission: i64,
+    /// SHA-256 of the rules that all of it was found under.
+    pub rules_sha256: String,
+    /// How often it was evaluated.
+    pub evaluations: u32,
+    /// Its last loss, if it ever had one.
+    pub loss: Option<f64>,
+    /// Block of the commitment of that round's winner.
+    pub winner_block: u64,
+    /// That winner's loss.
+    pub winner_loss: f64,
+}
+
 /// A competition as far as rounds were held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompetitionRecord {

@@ -71,6 +71,14 @@ const FIRST: &str = "
         PRIMARY KEY (round, submission)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX evaluations_by_submission ON evaluations (submission, round);
+    CREATE TABLE standings (
+        submission INTEGER PRIMARY KEY REFERENCES submissions (id) ON DELETE CASCADE,
+        rules_sha256 TEXT NOT NULL,
+        evaluations INTEGER NOT NULL,
+        loss REAL,
+        winner_block INTEGER,
+        winner_loss REAL
+    ) STRICT;
     CREATE TABLE averages (
         competition INTEGER NOT NULL,
         hotkey TEXT NOT NULL,

@@ -307,6 +307,34 @@ impl<'c> Change<'c> {
         )
     }
 
+    /// Adds an evaluation to what is known of a submission: its loss, with the
+    /// block and the loss of the round's winner. What was found under other
+    /// rules is forgotten.
+    pub fn add_standing(
+        &self,
+        submission: i64,
+        rules_sha256: &str,
+        loss_and_winner: Option<(f64, u64, f64)>,
+    ) -> Found<()> {
+        self.run(
+            "DELETE FROM standings WHERE submission = ?1 AND rules_sha256 <> ?2",
+            params![submission, rules_sha256],
+        )?;
+        let (loss, winner_block, winner_loss) = match loss_and_winner {
+            Some((loss, block, winner)) => (Some(loss), Some(sql(block)), Some(winner)),
+            None => (None, None, None),
+        };
+        self.run(
+            "INSERT INTO standings
+             (submission, rules_sha256, evaluations, loss, winner_block, winner_loss)
+             VALUES (?1, ?2, 1, ?3, ?4, ?5) ON CONFLICT (submission) DO UPDATE SET
+             evaluations = evaluations + 1, loss = coalesce(excluded.loss, loss),
+             winner_block = coalesce(excluded.winner_block, winner_block),
+             winner_loss = coalesce(excluded.winner_loss, winner_loss)",
+            params![submission, rules_sha256, loss, winner_block, winner_loss],
+        )
+    }
+
     /// All evaluations of a round that came to no verdict.
     pub fn void_evaluations(&self, round: i64) -> Found<()> {
         self.run("UPDATE evaluations SET outcome = 'void' WHERE round = ?1", params![round])

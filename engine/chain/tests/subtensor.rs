@@ -1,0 +1,217 @@
+//! The client of the chain against the network in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::path::Path;
+use std::thread;
+
+use evaltasks_chain::local::LocalSubnet;
+use evaltasks_chain::localnet::{Fault, Localnet, LocalnetOptions};
+use evaltasks_chain::{
+    Chain, CommitError, Hotkey, Receipt, SetWeightsError, Subtensor, SubtensorOptions,
+    WeightsRefusal, open_hotkey,
+};
+use support::{key, options, start};
+
+/// The key of [`key`], as a validator opens it.
+fn hotkey(number: u8) -> Hotkey {
+    let folder = tempfile::tempdir().unwrap();
+    let hotkeys = folder.path().join("wallet/hotkeys");
+    std::fs::create_dir_all(&hotkeys).unwrap();
+    let seed: String = (0..32).map(|_| format!("{number:02x}")).collect();
+    std::fs::write(hotkeys.join("key"), format!("{{\"secretSeed\": \"0x{seed}\"}}")).unwrap();
+    let nobody = |_: &Path| None;
+    let opened = open_hotkey(folder.path(), "wallet", "key", nobody).unwrap().hotkey;
+    assert_eq!(opened.address().to_string(), key(number).address());
+    opened
+}
+
+/// A network with other rules than those of [`options`].
+fn network(change: impl FnOnce(&mut LocalSubnet)) -> Localnet {
+    let mut options: LocalnetOptions = options();
+    change(&mut options.genesis.subnet);
+    Localnet::start(options).unwrap()
+}
+
+/// A client of a network that signs with the key of this number.
+fn client(network: &Localnet, number: u8) -> Subtensor {
+    let endpoints = vec![network.url().parse().unwrap()];
+    let hotkey = Some(hotkey(number));
+    Subtensor::new(SubtensorOptions { endpoints, netuid: 1, hotkey, ..Default::default() }).unwrap()
+}
+
+/// Makes so many blocks.
+fn produce(network: &Localnet, blocks: u32) {
+    (0..blocks).for_each(|_| network.produce_block().unwrap());
+}
+
+/// Does something, and makes blocks whenever something waits for one, until it
+/// is done.
+fn with_blocks<T: Send>(network: &Localnet, doing: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let handle = scope.spawn(doing);
+        while !handle.is_finished() {
+            if network.pending() > 0 {
+                produce(network, 4);
+            }
+            thread::yield_now();
+        }
+        handle.join().unwrap()
+    })
+}
+
+#[test]
+fn a_subnet_is_read_as_one_view() {
+    let network = start();
+    produce(&network, 3);
+    let miner = client(&network, 3);
+    let text = b"org/model:name:commit:hash:2";
+    let receipt: Receipt = with_blocks(&network, || miner.commit(text)).unwrap();
+    let long = [b'x'; 300];
+    let other = client(&network, 4);
+    with_blocks(&network, || other.commit(&long)).unwrap();
+
+    let chain = client(&network, 1);
+    let block = chain.block().unwrap();
+    let view = chain.view(block).unwrap();
+    assert_eq!(view.block_hash, chain.block_hash(block).unwrap());
+    assert_eq!(view.metagraph, chain.metagraph(block).unwrap());
+    assert_eq!(view.commitments, chain.commitments(block).unwrap());
+    assert_eq!(view.rules, chain.weight_rules(block).unwrap());
+    assert_eq!(view.metagraph.block, block);
+    let hotkeys: Vec<&str> = view.metagraph.neurons.iter().map(|one| &*one.hotkey).collect();
+    assert_eq!(hotkeys, [1, 2, 3, 4, 5].map(|number| key(number).address()));
+    let stakes: Vec<f64> = view.metagraph.neurons.iter().map(|one| one.stake).collect();
+    assert_eq!(stakes, [5.0, 4.0, 0.0, 0.0, 0.0]);
+    assert!(view.metagraph.neurons[0].validator_permit);
+    let found: Vec<(&str, u64, &[u8])> =
+        view.commitments.iter().map(|one| (&*one.hotkey, one.block, &*one.data)).collect();
+    let (first, second) = (key(3).address(), key(4).address());
+    assert_eq!(found[0], (&*first, receipt.block, &text[..]));
+    assert_eq!((found[1].0, found[1].2), (&*second, &long[..]));
+    assert_eq!(view.rules.tempo_blocks, 20);
+    assert_eq!(view.rules.rate_limit_blocks, 10);
+    assert!(view.rules.next_epoch_block > block && view.rules.next_epoch_block <= block + 20);
+
+    let later = chain.view(block + 100).unwrap_err().to_string();
+    let last = format!("read block {}: the last block that is final is {block}", block + 100);
+    assert_eq!(later, last);
+}
+
+#[test]
+fn two_commitments_of_a_block_have_an_order() {
+    let network = start();
+    produce(&network, 1);
+    let (first, second) = (client(&network, 4), client(&network, 3));
+    thread::scope(|scope| {
+        let one = scope.spawn(|| first.commit(b"first"));
+        while network.pending() < 1 {
+            thread::yield_now();
+        }
+        let two = scope.spawn(|| second.commit(b"second"));
+        while network.pending() < 2 {
+            thread::yield_now();
+        }
+        produce(&network, 4);
+        one.join().unwrap().unwrap();
+        two.join().unwrap().unwrap();
+    });
+    let chain = client(&network, 1);
+    let found = chain.commitments(chain.block().unwrap()).unwrap();
+    let found: Vec<(&[u8], u32)> =
+        found.iter().map(|one| (&*one.data, one.extrinsic_index)).collect();
+    // The first extrinsic of a block is its timestamp.
+    assert_eq!(found, [(&b"second"[..], 2), (b"first", 1)]);
+}
+
+#[test]
+fn weights_are_set_and_read_back() {
+    let network = start();
+    produce(&network, 30);
+    let chain = client(&network, 1);
+    let weights = [(2, 0.5), (3, 0.25), (4, 0.25)];
+    let receipt = with_blocks(&network, || chain.set_weights(&weights)).unwrap();
+    assert_eq!(receipt.reveal_round, None);
+    let block = chain.block().unwrap();
+    let found = chain.weights(block).unwrap();
+    assert_eq!(found[0], [(2, 65535), (3, 32768), (4, 32768)]);
+    assert_eq!(found[1], []);
+    assert_eq!(chain.metagraph(block).unwrap().neurons[0].last_update, receipt.block);
+
+    // Too early: nothing is sent.
+    let early = chain.set_weights(&weights).unwrap_err();
+    let SetWeightsError::TooEarly { refusal, block } = early else { panic!("{early}") };
+    assert_eq!(refusal, WeightsRefusal::SettingWeightsTooFast);
+    assert_eq!(block, receipt.block + 10);
+    assert_eq!(network.pending(), 0);
+}
+
+#[test]
+fn refusals_have_their_reason() {
+    let network = network(|subnet| {
+        subnet.min_weights = 2;
+        subnet.epoch.stake_threshold = 1;
+    });
+    produce(&network, 30);
+    let refused = |number: u8, weights: &[(u16, f64)]| {
+        let chain = client(&network, number);
+        match with_blocks(&network, || chain.set_weights(weights)).unwrap_err() {
+            SetWeightsError::Refused(refusal) => refusal,
+            other => panic!("{other}"),
+        }
+    };
+    let fine = [(2, 0.5), (3, 0.5)];
+    assert_eq!(refused(9, &fine), WeightsRefusal::HotKeyNotRegisteredInSubNet);
+    assert_eq!(refused(3, &fine), WeightsRefusal::NeuronNoValidatorPermit);
+    assert_eq!(refused(1, &[(2, 1.0)]), WeightsRefusal::WeightVecLengthIsLow);
+    assert_eq!(refused(1, &[(2, 0.5), (77, 0.5)]), WeightsRefusal::UidVecContainInvalidOne);
+    // What the pool tells by a number, and the runtime by a name.
+    network.fault(&Fault::Reject { code: 6, count: 1 }).unwrap();
+    assert_eq!(refused(1, &fine), WeightsRefusal::SettingWeightsTooFast);
+
+    let stranger = client(&network, 9);
+    let error = stranger.commit(b"text").unwrap_err();
+    assert!(matches!(error, CommitError::NotRegistered { netuid: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_new_runtime_is_followed() {
+    let network = start();
+    produce(&network, 30);
+    let chain = client(&network, 1);
+    let before = chain.view(chain.block().unwrap()).unwrap();
+    network.fault(&Fault::Upgrade {}).unwrap();
+    produce(&network, 5);
+    let after = chain.view(chain.block().unwrap()).unwrap();
+    assert_eq!(before.metagraph.neurons, after.metagraph.neurons);
+    let receipt = with_blocks(&network, || chain.set_weights(&[(2, 1.0)])).unwrap();
+    let found = chain.weights(receipt.block).unwrap();
+    assert_eq!(found[0], [(2, 65535)]);
+    // Blocks of the old runtime are still read by its own metadata.
+    assert_eq!(chain.view(before.metagraph.block).unwrap(), before);
+}
+
+#[test]
+fn lost_connections_lose_nothing() {
+    let network = start();
+    produce(&network, 30);
+    let chain = client(&network, 1);
+    let block = chain.block().unwrap();
+    network.fault(&Fault::DropConnections {}).unwrap();
+    assert_eq!(chain.block().unwrap(), block);
+
+    // Lost after it was sent, and before it was in a block.
+    let receipt = thread::scope(|scope| {
+        let handle = scope.spawn(|| chain.set_weights(&[(2, 1.0)]));
+        while network.pending() < 1 {
+            thread::yield_now();
+        }
+        network.fault(&Fault::DropConnections {}).unwrap();
+        produce(&network, 6);
+        handle.join().unwrap().unwrap()
+    });
+    assert_eq!(chain.weights(receipt.block).unwrap()[0], [(2, 65535)]);
+    assert_eq!(chain.weights(receipt.block - 1).unwrap()[0], []);
+}

@@ -1,0 +1,236 @@
+//! `evaltasks validate`.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use evaltasks_core::backend::Backend;
+use evaltasks_core::competition::{Subnet, TaskReference};
+use evaltasks_core::document::Bytes;
+
+use super::cache::CacheArguments;
+use super::data::DataArguments;
+use super::engine::{EngineArguments, open_tokenizer};
+use super::hub::HubArguments;
+use super::plugins::{PluginArguments, Tasks};
+use super::progress::Console;
+use super::run::cancelled_by_interrupt;
+use super::worker::isolated;
+use super::{Outcome, input, user_data};
+use crate::round::default_block;
+use crate::validator::decide::Settings;
+use crate::validator::offline::{self, Pace, Rehearsal};
+use crate::validator::state::{Crash, State};
+use crate::validator::works::{EngineWorks, OfflineModels};
+use crate::validator::{Parts, TurnError, Validator};
+
+/// How to validate.
+#[derive(Args)]
+#[command(after_help = "\
+Follows the chain, queues what miners commit, fetches and checks it, holds a
+round of each competition in turn, and sets weights once in an epoch. Every
+decision is recorded with its reason in the state folder, and a validator that
+was ended in whatever way goes on from there.
+
+With --offline there is no chain, no key and no network: the submissions that
+FILE lists are committed on a chain in memory, on which blocks are made while
+the validator is idle.
+
+Examples:
+  evaltasks validate competitions/demo.yaml --offline --once
+  evaltasks validate competitions/demo.yaml --offline --poll-interval 0s --until-block 5000")]
+pub struct Arguments {
+    /// Competition file
+    file: PathBuf,
+    /// Folder of the state; by default evaltasks/validator in the user's data,
+    /// or evaltasks/offline with --offline
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Time between two looks at the chain, such as 12s; with --offline, from
+    /// one block to the next
+    #[arg(long, value_name = "TIME", default_value = "12s", value_parser = interval)]
+    poll_interval: Duration,
+    /// Do everything but send weights; the events say what would have been sent
+    #[arg(long)]
+    dry_run: bool,
+    /// Take all turns that are due now, with at most one round of each
+    /// competition, and end. Weights are set as soon as the chain allows
+    #[arg(long)]
+    once: bool,
+    /// End when the chain is at this block
+    #[arg(long, value_name = "BLOCK")]
+    until_block: Option<u64>,
+    /// With --offline, the block to begin at; by default the first at which all
+    /// submissions count
+    #[arg(long, value_name = "BLOCK", requires = "offline")]
+    from_block: Option<u64>,
+    /// Best models of each competition that stay in its rounds
+    #[arg(long, value_name = "N", default_value_t = Settings::default().keep_models)]
+    keep_models: usize,
+    /// Models in one round at most
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_entrants)]
+    max_models: usize,
+    /// Rounds of each competition whose results are kept
+    #[arg(long, value_name = "N", default_value_t = Settings::default().keep_rounds)]
+    keep_rounds: u64,
+    /// Events that are kept
+    #[arg(long, value_name = "N", default_value_t = Settings::default().keep_events)]
+    keep_events: u64,
+    /// Run models in this process: one that crashes ends the validator
+    #[arg(long)]
+    in_process: bool,
+    /// Memory that a model's process may take beside its mapped files, such as
+    /// 4GiB
+    #[arg(long, value_name = "BYTES", conflicts_with = "in_process")]
+    max_process_memory: Option<Bytes>,
+    /// Give a damaged state another name, and begin with a new one
+    #[arg(long)]
+    set_aside_damaged: bool,
+    /// End the process at a point of its work, to rehearse a crash
+    #[arg(long, value_name = "N", hide = true)]
+    crash_after: Option<u64>,
+    #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    #[command(flatten)]
+    hub: HubArguments,
+    #[command(flatten)]
+    plugins: PluginArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<Outcome> {
+    log_to_stderr();
+    let tasks = arguments.plugins.tasks()?;
+    let subnet = input::subnet_with(&arguments.file, &tasks)?;
+    let cancelled = cancelled_by_interrupt()?;
+    if !arguments.hub.is_offline() {
+        bail!("validate {}: only --offline is there so far", arguments.file.display());
+    }
+    let ended = rehearse(arguments, tasks, &subnet, &cancelled);
+    match ended {
+        Err(error) if matches!(error.downcast_ref(), Some(TurnError::Cancelled)) => {
+            Ok(Outcome::Interrupted)
+        }
+        ended => ended,
+    }
+}
+
+/// A validator on a chain in memory.
+fn rehearse(
+    arguments: &Arguments,
+    tasks: Tasks,
+    subnet: &Subnet,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Outcome> {
+    let state = arguments.open_state(&offline::identity(subnet))?;
+    let set = state.ask(|state| state.all_final_weights())?;
+    let mut rehearsal = Rehearsal::new(subnet, &subnet.submissions, &set)?;
+    let models = std::mem::take(&mut rehearsal.models);
+    let works = arguments.works(tasks, state.folder(), cancelled, Some(models))?;
+    let validator = Validator::new(Parts {
+        file: arguments.file.display().to_string(),
+        subnet: subnet.clone(),
+        settings: arguments.settings(),
+        hotkey: offline::identity(subnet).hotkey,
+        chain: rehearsal.chain(),
+        works: Box::new(works),
+        cancelled: Arc::clone(cancelled),
+        on_view: Box::new(|_| {}),
+        state,
+    })?;
+    let from = arguments.from_block.unwrap_or_else(|| default_block(subnet, &subnet.submissions));
+    let pace = Pace {
+        from: from.max(offline::first_block()),
+        until: arguments.until_block,
+        once: arguments.once,
+        interval: arguments.poll_interval,
+    };
+    let block = rehearsal.play(&validator, &pace)?;
+    outcome(arguments, &validator, block)
+}
+
+/// How a validator that came to its end did.
+fn outcome(arguments: &Arguments, validator: &Validator, block: u64) -> Result<Outcome> {
+    let fine = !arguments.once || validator.has_winners(block)?;
+    Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
+}
+
+impl Arguments {
+    fn open_state(&self, identity: &crate::validator::state::Identity) -> Result<State> {
+        let name = if self.hub.is_offline() { "offline" } else { "validator" };
+        let default = || user_data().map(|data| data.join(name));
+        let folder = self.state.clone().or_else(default);
+        let folder = folder.context("find the user's data: name a folder with --state")?;
+        if self.set_aside_damaged
+            && let Some(aside) = State::set_aside_damaged(&folder)?
+        {
+            tracing::warn!("the state was damaged; it is now {}", aside.display());
+        }
+        Ok(State::open(&folder, identity)?.crashing(Crash(self.crash_after)))
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            keep_models: self.keep_models,
+            max_entrants: self.max_models,
+            keep_events: self.keep_events,
+            keep_rounds: self.keep_rounds,
+            weights_at_once: self.once,
+            dry_run: self.dry_run,
+            ..Settings::default()
+        }
+    }
+
+    fn works(
+        &self,
+        tasks: Tasks,
+        folder: &Path,
+        cancelled: &Arc<AtomicBool>,
+        offline: Option<OfflineModels>,
+    ) -> Result<EngineWorks> {
+        let backend = self.engine.backend()?;
+        let backend: Box<dyn Backend> = match self.in_process {
+            true => Box::new(backend),
+            false => isolated(&self.engine, &backend, self.max_process_memory)?,
+        };
+        let console = Arc::new(Console::new(true));
+        Ok(EngineWorks {
+            backend,
+            hub: self.hub.hub(Some(&console), Arc::clone(cancelled)),
+            datasets: Box::new(self.data.datasets(self.hub.settings())),
+            open_tokenizer,
+            find_task: Mutex::new(Box::new(move |reference: &TaskReference| tasks.find(reference))),
+            journal: self.cache.open_in(folder),
+            commit_tokens: self.cache.commit_tokens.map(std::num::NonZeroU64::get),
+            observer: console,
+            cancelled: Arc::clone(cancelled),
+            offline,
+        })
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // Whoever set it up before has the say.
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// A length of time with its unit.
+fn interval(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000)];
+    let parsed = units.iter().find_map(|(suffix, ms)| {
+        let number: u64 = text.strip_suffix(suffix)?.parse().ok()?;
+        number.checked_mul(*ms)
+    });
+    let parsed = parsed.map(Duration::from_millis);
+    parsed.ok_or_else(|| "expected a length of time such as 12s, 500ms or 2m".to_owned())
+}

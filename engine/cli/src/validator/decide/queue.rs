@@ -1,0 +1,183 @@
+//! From commitments to submissions that may be evaluated.
+
+use std::collections::BTreeMap;
+
+use evaltasks_core::chain::{Commitment, SubnetView};
+use evaltasks_core::commitment::{MAX_COMMITMENT_BYTES, ModelId};
+use evaltasks_core::competition::{Competition, Subnet, is_commit_hash, is_repository};
+
+use crate::validator::limits::{CHECK_RETRY_BLOCKS, MAX_CHECK_ATTEMPTS, MAX_CHECK_RETRY_BLOCKS};
+use crate::validator::state::{NewSubmission, SubmissionRecord, SubmissionState};
+
+/// What a view changes in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueDecision {
+    /// A commitment that is not in the queue; `replaces` the hotkey's last.
+    Add {
+        /// What is to be in the queue.
+        new: NewSubmission,
+        /// What is not any more.
+        replaces: Option<i64>,
+    },
+    /// Nobody's any more.
+    Gone {
+        /// Which.
+        id: i64,
+        /// Whose it was.
+        hotkey: String,
+        /// Why.
+        reason: String,
+    },
+    /// The hotkey has another uid.
+    Moved {
+        /// Which.
+        id: i64,
+        /// Whose.
+        hotkey: String,
+        /// Before.
+        from: u16,
+        /// Now.
+        to: u16,
+    },
+    /// It counts from now on.
+    Due {
+        /// Which.
+        id: i64,
+        /// Whose.
+        hotkey: String,
+        /// Since which block.
+        due_block: u64,
+    },
+}
+
+/// What a commitment names, once it makes sense.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named<'a> {
+    /// The competition.
+    pub competition: &'a Competition,
+    /// `organisation/name`.
+    pub repository: String,
+    /// Commit hash.
+    pub revision: String,
+    /// See [`evaltasks_core::commitment::secure_hash`].
+    pub secure_hash: Option<String>,
+}
+
+/// Reads a commitment's text.
+///
+/// # Errors
+/// Why it names no model, for the miner.
+pub fn named<'a>(text: &str, subnet: &'a Subnet) -> Result<Named<'a>, String> {
+    let id: ModelId = text.parse().map_err(|error| format!("failed to {error}"))?;
+    let ModelId { namespace, name, commit, secure_hash, competition_id, .. } = id;
+    let repository = format!("{namespace}/{name}");
+    if !is_repository(&repository) {
+        return Err(format!("{repository:?} is no repository of the hub"));
+    }
+    let Some(revision) = commit else { return Err("the commitment has no commit".to_owned()) };
+    if !is_commit_hash(&revision) {
+        return Err(format!("{revision:?} is no commit hash: that has 40 hexadecimal digits"));
+    }
+    let competition = subnet.competitions.iter().find(|one| one.id == competition_id);
+    let Some(competition) = competition else {
+        return Err(format!("there is no competition {competition_id}"));
+    };
+    Ok(Named { competition, repository, revision, secure_hash })
+}
+
+/// What a view changes. `known` is all that is not gone.
+///
+/// Who lost the uid, or what was committed, is gone; a later commitment takes
+/// the place of an earlier one, and waits anew.
+pub fn queue(view: &SubnetView, subnet: &Subnet, known: &[SubmissionRecord]) -> Vec<QueueDecision> {
+    let neurons = &view.metagraph.neurons;
+    let commitments: BTreeMap<&str, &Commitment> =
+        view.commitments.iter().map(|one| (one.hotkey.as_str(), one)).collect();
+    let uids: BTreeMap<&str, u16> =
+        neurons.iter().map(|one| (one.hotkey.as_str(), one.uid)).collect();
+    let by_hotkey: BTreeMap<&str, &SubmissionRecord> =
+        known.iter().map(|one| (one.hotkey.as_str(), one)).collect();
+
+    let mut decisions = Vec::new();
+    for record in known {
+        let hotkey = record.hotkey.clone();
+        let reason = match uids.get(record.hotkey.as_str()) {
+            None => Some(format!("the hotkey has lost the uid {}", record.uid)),
+            Some(_) if !commitments.contains_key(record.hotkey.as_str()) => {
+                Some("the commitment was withdrawn".to_owned())
+            }
+            Some(_) => None,
+        };
+        if let Some(reason) = reason {
+            decisions.push(QueueDecision::Gone { id: record.id, hotkey, reason });
+        }
+    }
+    for neuron in neurons {
+        let hotkey = neuron.hotkey.as_str();
+        let Some(commitment) = commitments.get(hotkey) else { continue };
+        let text = text(commitment);
+        match by_hotkey.get(hotkey) {
+            Some(record) if record.block == commitment.block && record.commitment == text => {
+                let (from, to) = (record.uid, neuron.uid);
+                let (id, hotkey) = (record.id, record.hotkey.clone());
+                if from != to {
+                    decisions.push(QueueDecision::Moved { id, hotkey, from, to });
+                } else if record.state == SubmissionState::Waiting
+                    && record.due_block <= view.metagraph.block
+                {
+                    let due_block = record.due_block;
+                    decisions.push(QueueDecision::Due { id, hotkey, due_block });
+                }
+            }
+            earlier => decisions.push(QueueDecision::Add {
+                new: submission(commitment, text, neuron.uid, subnet),
+                replaces: earlier.map(|record| record.id),
+            }),
+        }
+    }
+    decisions
+}
+
+/// What was committed, as far as it is text; longer than any model needs is
+/// cut.
+fn text(commitment: &Commitment) -> String {
+    let end = commitment.data.len().min(MAX_COMMITMENT_BYTES + 1);
+    String::from_utf8_lossy(&commitment.data[..end]).into_owned()
+}
+
+fn submission(commitment: &Commitment, text: String, uid: u16, subnet: &Subnet) -> NewSubmission {
+    let named = match std::str::from_utf8(&commitment.data) {
+        Ok(whole) => named(whole, subnet),
+        Err(_) => Err("the commitment is no text".to_owned()),
+    };
+    let delay = named.as_ref().map_or(0, |named| named.competition.evaluation.delay_blocks);
+    NewSubmission {
+        hotkey: commitment.hotkey.clone(),
+        uid,
+        block: commitment.block,
+        extrinsic_index: commitment.extrinsic_index,
+        competition: named.as_ref().ok().map(|named| named.competition.id),
+        due_block: commitment.block.saturating_add(delay),
+        rejected: named.err(),
+        commitment: text,
+    }
+}
+
+/// The submission to fetch and check next: one that was begun, else the
+/// earliest that is due. `known` is in order.
+pub fn next_check(block: u64, known: &[SubmissionRecord]) -> Option<&SubmissionRecord> {
+    let begun = known.iter().find(|one| one.state == SubmissionState::Fetching);
+    let due =
+        |one: &&SubmissionRecord| one.state == SubmissionState::Due && one.retry_block <= block;
+    begun.or_else(|| known.iter().find(due))
+}
+
+/// Block at which a model that could not be had is asked for again, after so
+/// many attempts; none when it is given up.
+pub fn retry_check(block: u64, attempts: u32) -> Option<u64> {
+    if attempts >= MAX_CHECK_ATTEMPTS {
+        return None;
+    }
+    let doubled = CHECK_RETRY_BLOCKS.saturating_mul(1 << attempts.saturating_sub(1).min(32));
+    Some(block.saturating_add(doubled.min(MAX_CHECK_RETRY_BLOCKS)))
+}

@@ -1,0 +1,152 @@
+//! Sets weights when it is time.
+
+use evaltasks_core::chain::{Receipt, SetWeightsError, SubnetView, WeightsRefusal};
+use serde_json::{Value, json};
+
+use crate::round::reason;
+use crate::validator::decide::{WeightsDecision, WeightsInputs, retry_weights, weights};
+use crate::validator::state::{EventKind, NewWeights, Occurrence, WeightsRecord, WeightsState};
+use crate::validator::{TurnError, Validator};
+
+/// One step towards weights on chain, if one is due.
+pub fn turn(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
+    let block = view.metagraph.block;
+    let (averages, latest, last_set) = validator.state().ask(|state| {
+        let latest = state.weights(1)?.into_iter().next();
+        Ok((state.averages(None)?, latest, state.last_set_weights()?))
+    })?;
+    let decision = weights(&WeightsInputs {
+        view,
+        subnet: &validator.subnet,
+        hotkey: &validator.hotkey,
+        averages: &averages,
+        latest: latest.as_ref(),
+        last_set: last_set.as_ref(),
+        settings: &validator.settings,
+    });
+    match decision {
+        WeightsDecision::Wait => return Ok(false),
+        WeightsDecision::Blocked(reason) => {
+            return Err(TurnError::Blocked(format!("set weights: {reason}")));
+        }
+        WeightsDecision::Plan { epoch_block, weights, reason } => {
+            let dry = validator.settings.dry_run;
+            let (state, kind) = match dry {
+                true => (WeightsState::DryRun, EventKind::WeightsNotSent),
+                false => (WeightsState::Planned, EventKind::WeightsPlanned),
+            };
+            let reason = if dry { format!("a dry run sends nothing; {reason}") } else { reason };
+            validator.state().change(block, |change| {
+                let new = NewWeights { epoch_block, weights: &weights, state };
+                let id = change.add_weights(&new)?;
+                let details = json!({"epoch_block": epoch_block, "weights": weights});
+                change.event(&Occurrence {
+                    kind,
+                    subject: &format!("weights {id}"),
+                    reason: &reason,
+                    details,
+                })
+            })?;
+        }
+        WeightsDecision::Send(_) => {
+            if let Some(pending) = &latest {
+                send(validator, view, pending)?;
+            }
+        }
+        WeightsDecision::Found { id, block: found } => {
+            let receipt = Receipt { block: found, extrinsic: String::new(), reveal_round: None };
+            let reason = "the chain has them: they were sent before the validator was ended";
+            finish(validator, block, id, &receipt, reason)?;
+        }
+        WeightsDecision::Expire(id) => {
+            fail(validator, block, id, "their epoch is over", None)?;
+        }
+    }
+    Ok(true)
+}
+
+fn send(
+    validator: &Validator,
+    view: &SubnetView,
+    pending: &WeightsRecord,
+) -> Result<(), TurnError> {
+    let (id, block) = (pending.id, view.metagraph.block);
+    if pending.state == WeightsState::Planned {
+        validator.state().change(block, |change| {
+            change.set_weights_state(id, WeightsState::Sent, None)?;
+            change.event(&Occurrence {
+                kind: EventKind::WeightsSent,
+                subject: &format!("weights {id}"),
+                reason: &format!("attempt {}", pending.attempts + 1),
+                details: Value::Null,
+            })
+        })?;
+    }
+    let weights: Vec<(u16, f64)> =
+        pending.weights.iter().map(|one| (one.uid, f64::from(one.weight))).collect();
+    // The state is not held meanwhile: it takes until a block is final.
+    match validator.chain.set_weights(&weights) {
+        Ok(receipt) => {
+            let reason = format!("in block {}", receipt.block);
+            finish(validator, block, id, &receipt, &reason)
+        }
+        Err(error) => {
+            let retry = retry_weights(&error, pending.attempts + 1, view, &validator.hotkey);
+            let hint = hint(&error).map_or_else(String::new, |hint| format!("; {hint}"));
+            let reason = format!("failed to {}{hint}", reason(&error));
+            fail(validator, block, id, &reason, retry)
+        }
+    }
+}
+
+/// What the operator can do about a refusal.
+fn hint(error: &SetWeightsError) -> Option<&'static str> {
+    let SetWeightsError::Refused(refusal) = error else { return None };
+    match refusal {
+        WeightsRefusal::HotKeyNotRegisteredInSubNet => Some("register the hotkey in the subnet"),
+        WeightsRefusal::NotEnoughStakeToSetWeights => Some("add stake to the hotkey"),
+        WeightsRefusal::IncorrectWeightVersionKey => Some("install a newer version"),
+        WeightsRefusal::NeuronNoValidatorPermit => {
+            Some("more stake gives a permit, from an epoch on")
+        }
+        _ => None,
+    }
+}
+
+fn finish(
+    validator: &Validator,
+    block: u64,
+    id: i64,
+    receipt: &Receipt,
+    reason: &str,
+) -> Result<(), TurnError> {
+    validator.state().change(block, |change| {
+        change.finish_weights(id, receipt)?;
+        change.event(&Occurrence {
+            kind: EventKind::WeightsFinal,
+            subject: &format!("weights {id}"),
+            reason,
+            details: json!(receipt),
+        })
+    })?;
+    Ok(())
+}
+
+fn fail(
+    validator: &Validator,
+    block: u64,
+    id: i64,
+    reason: &str,
+    retry_block: Option<u64>,
+) -> Result<(), TurnError> {
+    validator.state().change(block, |change| {
+        change.fail_weights(id, reason, retry_block)?;
+        change.event(&Occurrence {
+            kind: EventKind::WeightsFailed,
+            subject: &format!("weights {id}"),
+            reason,
+            details: json!({"retry_block": retry_block}),
+        })
+    })?;
+    Ok(())
+}
