@@ -50,6 +50,11 @@ impl ChainArguments {
         self.netuid
     }
 
+    /// The network, as the command line names it.
+    pub fn network(&self) -> &str {
+        self.networks.first().map_or("", String::as_str)
+    }
+
     /// The subnet on the chain. Nothing is connected yet.
     ///
     /// `netuid` is the subnet where the command line names none, as one of a

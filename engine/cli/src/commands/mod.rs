@@ -11,6 +11,7 @@ mod hub;
 mod input;
 pub mod inspect;
 pub mod loss;
+mod operate;
 pub mod plugin;
 mod plugins;
 mod progress;

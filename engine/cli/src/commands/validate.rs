@@ -1,31 +1,34 @@
 //! `evaltasks validate`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use evaltasks_chain::Chain;
 use evaltasks_core::backend::Backend;
 use evaltasks_core::competition::{Subnet, TaskReference};
 use evaltasks_core::document::Bytes;
 
 use super::cache::CacheArguments;
+use super::chain::ChainArguments;
 use super::data::DataArguments;
 use super::engine::{EngineArguments, open_tokenizer};
 use super::hub::HubArguments;
+use super::operate::{OperateArguments, Shown, watch};
 use super::plugins::{PluginArguments, Tasks};
-use super::progress::Console;
 use super::run::cancelled_by_interrupt;
 use super::worker::isolated;
 use super::{Outcome, input, user_data};
-use crate::round::default_block;
+use crate::operate::{self, Live, Mode, Watched};
+use crate::round::{Observer, default_block};
 use crate::validator::decide::Settings;
 use crate::validator::offline::{self, Pace, Rehearsal};
-use crate::validator::state::{Crash, State};
+use crate::validator::state::{Crash, Identity, State};
 use crate::validator::works::{EngineWorks, OfflineModels};
-use crate::validator::{Parts, TurnError, Validator};
+use crate::validator::{self, Parts, TurnError, Validator, once};
 
 /// How to validate.
 #[derive(Args)]
@@ -40,6 +43,8 @@ FILE lists are committed on a chain in memory, on which blocks are made while
 the validator is idle.
 
 Examples:
+  evaltasks validate competitions/sn9.yaml --netuid 9 --network finney \\
+    --wallet-name default --wallet-hotkey validator
   evaltasks validate competitions/demo.yaml --offline --once
   evaltasks validate competitions/demo.yaml --offline --poll-interval 0s --until-block 5000")]
 pub struct Arguments {
@@ -93,6 +98,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", hide = true)]
     crash_after: Option<u64>,
     #[command(flatten)]
+    operate: OperateArguments,
+    #[command(flatten)]
+    chain: ChainArguments,
+    #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
     engine: EngineArguments,
@@ -106,14 +115,14 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
-    log_to_stderr();
+    arguments.operate.log()?;
     let tasks = arguments.plugins.tasks()?;
     let subnet = input::subnet_with(&arguments.file, &tasks)?;
     let cancelled = cancelled_by_interrupt()?;
-    if !arguments.hub.is_offline() {
-        bail!("validate {}: only --offline is there so far", arguments.file.display());
-    }
-    let ended = rehearse(arguments, tasks, &subnet, &cancelled);
+    let ended = match arguments.hub.is_offline() {
+        true => rehearse(arguments, tasks, &subnet, &cancelled),
+        false => follow(arguments, tasks, &subnet, &cancelled),
+    };
     match ended {
         Err(error) if matches!(error.downcast_ref(), Some(TurnError::Cancelled)) => {
             Ok(Outcome::Interrupted)
@@ -133,16 +142,32 @@ fn rehearse(
     let set = state.ask(|state| state.all_final_weights())?;
     let mut rehearsal = Rehearsal::new(subnet, &subnet.submissions, &set)?;
     let models = std::mem::take(&mut rehearsal.models);
-    let works = arguments.works(tasks, state.folder(), cancelled, Some(models))?;
+    let live = Arc::new(Live::default());
+    let works = arguments.works(tasks, state.folder(), cancelled, Some(models), &live)?;
+    let identity = offline::identity(subnet);
+    let _server = arguments.operate.serve(Shown {
+        folder: state.folder(),
+        subnet,
+        hub: arguments.hub.settings(),
+        live: &live,
+        validator: operate::Validator {
+            network: "in memory".to_owned(),
+            netuid: identity.netuid,
+            hotkey: None,
+            mode: Mode::Offline,
+            file: arguments.file.display().to_string(),
+        },
+        backend: works.works.backend.version(),
+    })?;
     let validator = Validator::new(Parts {
         file: arguments.file.display().to_string(),
         subnet: subnet.clone(),
         settings: arguments.settings(),
-        hotkey: offline::identity(subnet).hotkey,
+        hotkey: identity.hotkey,
         chain: rehearsal.chain(),
         works: Box::new(works),
         cancelled: Arc::clone(cancelled),
-        on_view: Box::new(|_| {}),
+        on_view: watch(&live, None),
         state,
     })?;
     let from = arguments.from_block.unwrap_or_else(|| default_block(subnet, &subnet.submissions));
@@ -156,6 +181,59 @@ fn rehearse(
     outcome(arguments, &validator, block)
 }
 
+/// A validator on a chain that others make.
+fn follow(
+    arguments: &Arguments,
+    tasks: Tasks,
+    subnet: &Subnet,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Outcome> {
+    let key = arguments.chain.hotkey()?;
+    let hotkey = key.address().to_string();
+    let netuid = arguments.chain.netuid().or(subnet.netuid);
+    let chain = arguments.chain.subtensor(subnet.netuid, Some(key))?;
+    let genesis = chain.block_hash(0).map_err(|error| anyhow!(error))?;
+    let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
+    let state = arguments.open_state(&identity)?;
+    let live = Arc::new(Live::default());
+    let works = arguments.works(tasks, state.folder(), cancelled, None, &live)?;
+    let chain = Arc::new(chain);
+    let _server = arguments.operate.serve(Shown {
+        folder: state.folder(),
+        subnet,
+        hub: arguments.hub.settings(),
+        live: &live,
+        validator: operate::Validator {
+            network: arguments.chain.network().to_owned(),
+            netuid: identity.netuid,
+            hotkey: Some(hotkey.clone()),
+            mode: if arguments.dry_run { Mode::DryRun } else { Mode::Live },
+            file: arguments.file.display().to_string(),
+        },
+        backend: works.works.backend.version(),
+    })?;
+    let validator = Arc::new(Validator::new(Parts {
+        file: arguments.file.display().to_string(),
+        subnet: subnet.clone(),
+        settings: arguments.settings(),
+        hotkey,
+        chain: Arc::clone(&chain) as Arc<dyn Chain>,
+        works: Box::new(works),
+        cancelled: Arc::clone(cancelled),
+        on_view: watch(&live, Some(chain)),
+        state,
+    })?);
+    if arguments.once {
+        let block = once(&validator)?;
+        return outcome(arguments, &validator, block);
+    }
+    validator::live(&validator, arguments.poll_interval, arguments.until_block)?;
+    Ok(match cancelled.load(Ordering::SeqCst) && arguments.until_block.is_none() {
+        true => Outcome::Interrupted,
+        false => Outcome::Fine,
+    })
+}
+
 /// How a validator that came to its end did.
 fn outcome(arguments: &Arguments, validator: &Validator, block: u64) -> Result<Outcome> {
     let fine = !arguments.once || validator.has_winners(block)?;
@@ -163,7 +241,7 @@ fn outcome(arguments: &Arguments, validator: &Validator, block: u64) -> Result<O
 }
 
 impl Arguments {
-    fn open_state(&self, identity: &crate::validator::state::Identity) -> Result<State> {
+    fn open_state(&self, identity: &Identity) -> Result<State> {
         let name = if self.hub.is_offline() { "offline" } else { "validator" };
         let default = || user_data().map(|data| data.join(name));
         let folder = self.state.clone().or_else(default);
@@ -194,34 +272,27 @@ impl Arguments {
         folder: &Path,
         cancelled: &Arc<AtomicBool>,
         offline: Option<OfflineModels>,
-    ) -> Result<EngineWorks> {
+        live: &Arc<Live>,
+    ) -> Result<Watched<EngineWorks>> {
         let backend = self.engine.backend()?;
         let backend: Box<dyn Backend> = match self.in_process {
             true => Box::new(backend),
             false => isolated(&self.engine, &backend, self.max_process_memory)?,
         };
-        let console = Arc::new(Console::new(true));
-        Ok(EngineWorks {
+        let works = EngineWorks {
             backend,
-            hub: self.hub.hub(Some(&console), Arc::clone(cancelled)),
+            hub: self.hub.hub(None, Arc::clone(cancelled)),
             datasets: Box::new(self.data.datasets(self.hub.settings())),
             open_tokenizer,
             find_task: Mutex::new(Box::new(move |reference: &TaskReference| tasks.find(reference))),
             journal: self.cache.open_in(folder),
             commit_tokens: self.cache.commit_tokens.map(std::num::NonZeroU64::get),
-            observer: console,
+            observer: Arc::clone(live) as Arc<dyn Observer>,
             cancelled: Arc::clone(cancelled),
             offline,
-        })
+        };
+        Ok(Watched { works, live: Arc::clone(live) })
     }
-}
-
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // Whoever set it up before has the say.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
 /// A length of time with its unit.

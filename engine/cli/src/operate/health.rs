@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{MAX_BEHIND_BLOCKS, MAX_LOOP_SILENCE, MIN_FREE_BYTES};
-use super::status::{ChainStatus, DiskStatus};
+use super::status::{ChainStatus, DiskStatus, Fault};
+use crate::validator::Task;
 
 /// What is wrong, if anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,12 +65,14 @@ impl CauseName {
 /// What is wrong with all of these; `unreadable` says why the state is.
 pub fn judge(
     chain: &ChainStatus,
+    faults: &[Fault],
     disk: &DiskStatus,
     silence: Duration,
     unreadable: Option<&str>,
 ) -> Health {
+    let follow = faults.iter().find(|fault| fault.task == Task::Follow.name());
     let causes: Vec<Cause> = [
-        behind(chain),
+        behind(chain, follow),
         stalled(silence),
         low("the state", disk.state_free_bytes),
         low("models", disk.models_free_bytes),
@@ -84,8 +87,8 @@ pub fn judge(
     Health { healthy: causes.is_empty(), causes }
 }
 
-fn behind(chain: &ChainStatus) -> Option<Cause> {
-    let failure = chain.failure.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+fn behind(chain: &ChainStatus, fault: Option<&Fault>) -> Option<Cause> {
+    let failure = fault.map_or_else(String::new, |fault| format!(": {}", fault.reason));
     let reason = match (chain.head_block, chain.behind_blocks) {
         (Some(block), Some(missed)) if missed > MAX_BEHIND_BLOCKS => {
             let (block, missed) = (group_digits(block), group_digits(missed));
@@ -129,8 +132,11 @@ mod tests {
             ..DiskStatus::default()
         };
         let check =
-            |chain: &ChainStatus, disk: &DiskStatus, seconds, unreadable, expected: &[&str]| {
-                let health = judge(chain, disk, Duration::from_secs(seconds), unreadable);
+            |chain: &ChainStatus, disk: &DiskStatus, seconds, why: &str, expected: &[&str]| {
+                let why = Some(why).filter(|why| !why.is_empty());
+                let fault = |reason: &str| Fault { task: "follow".into(), reason: reason.into() };
+                let faults: Vec<Fault> = why.map(fault).into_iter().collect();
+                let health = judge(chain, &faults, disk, Duration::from_secs(seconds), why);
                 let said: Vec<String> = health
                     .causes
                     .iter()
@@ -140,28 +146,20 @@ mod tests {
                 assert_eq!(health.healthy, expected.is_empty());
             };
         let (fine, room) = (seen(MAX_BEHIND_BLOCKS), disk(Some(MIN_FREE_BYTES), None));
-        check(&fine, &room, 1200, None, &[]);
-        check(
-            &seen(26),
-            &room,
-            0,
-            None,
-            &["chain_behind: no new block since 1,500, about 26 blocks ago"],
-        );
-        let failing = ChainStatus { failure: Some("connect".into()), ..ChainStatus::default() };
-        check(&failing, &room, 0, None, &["chain_behind: no block was seen yet: connect"]);
-        check(&fine, &room, 1201, None, &["loop_stalled: no sign of life for 20 minutes"]);
-        check(
-            &fine,
-            &disk(Some(0), Some(MIN_FREE_BYTES - 1)),
-            0,
-            Some("locked"),
-            &[
-                "disk_low: the disk of the state has 0 MiB left",
-                "disk_low: the disk of models has 1023 MiB left",
-                "state_unreadable: the state cannot be read: locked",
-            ],
-        );
+        check(&fine, &room, 1200, "", &[]);
+        let behind = "chain_behind: no new block since 1,500, about 26 blocks ago";
+        check(&seen(26), &room, 0, "", &[behind]);
+        let both = [
+            "chain_behind: no block was seen yet: failed to connect",
+            "state_unreadable: the state cannot be read: failed to connect",
+        ];
+        check(&ChainStatus::default(), &room, 0, "failed to connect", &both);
+        check(&fine, &room, 1201, "", &["loop_stalled: no sign of life for 20 minutes"]);
+        let low = [
+            "disk_low: the disk of the state has 0 MiB left",
+            "disk_low: the disk of models has 1023 MiB left",
+        ];
+        check(&fine, &disk(Some(0), Some(MIN_FREE_BYTES - 1)), 0, "", &low);
     }
 
     #[test]

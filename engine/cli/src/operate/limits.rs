@@ -49,6 +49,10 @@ pub const MAX_BEHIND_BLOCKS: u64 = 25;
 /// Time without a sign of life after which the loop counts as stalled: longer
 /// than a model's process may say nothing.
 pub const MAX_LOOP_SILENCE: Duration = Duration::from_secs(1200);
+/// Time for which it is taken for true what disks hold.
+pub const DISK_MEASURED_EVERY: Duration = Duration::from_secs(30);
+/// Files of a state that are counted.
+pub const MAX_COUNTED_FILES: usize = 100_000;
 /// Free bytes below which a disk counts as full: SQLite and a round's files need
 /// some, a model more.
 pub const MIN_FREE_BYTES: u64 = 1 << 30;

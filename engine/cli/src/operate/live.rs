@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::limits::{BLOCK_TIME, MAX_SHOWN_BYTES, MAX_SHOWN_TASKS};
-use super::status::{ChainStatus, DiskStatus, ModelProgress, RoundProgress, TaskTokens};
+use super::status::{ChainStatus, ModelProgress, RoundProgress, TaskTokens};
 use crate::round::{Event, Observer};
 
 /// Bounds of the histogram of rounds: from a test's to one of large models.
@@ -28,7 +28,6 @@ pub struct Live {
 struct Parts {
     last_sign: Duration,
     chain: Chain,
-    disk: DiskStatus,
     round: Option<(Duration, RoundProgress)>,
 }
 
@@ -36,19 +35,7 @@ struct Parts {
 struct Chain {
     endpoint: Option<String>,
     head: Option<(u64, Duration)>,
-    failure: Option<String>,
-    next_weights_block: Option<u64>,
-}
-
-/// A round that begins.
-#[derive(Clone, Copy, Debug)]
-pub struct RoundStart<'a> {
-    /// Number of the round in the state.
-    pub round: i64,
-    /// Key of the competition.
-    pub competition: &'a str,
-    /// The block that the round is of.
-    pub block: u64,
+    next_epoch_block: Option<u64>,
 }
 
 /// Time since the start, and the date of the start.
@@ -103,42 +90,27 @@ impl Live {
         self.parts().last_sign = now;
     }
 
-    /// A node answered: its newest block.
-    pub fn head(&self, endpoint: &str, block: u64) {
+    /// A node answered: its newest block, and when weights are due.
+    pub fn head(&self, endpoint: Option<&str>, block: u64, next_epoch_block: Option<u64>) {
         let now = self.clock.elapsed();
         let parts = &mut *self.parts();
         let chain = &mut parts.chain;
         parts.last_sign = now;
-        chain.endpoint = Some(bounded(endpoint));
-        chain.failure = None;
+        chain.endpoint = endpoint.map(|url| bounded(without_path(url)));
+        chain.next_epoch_block = next_epoch_block;
         // Only a newer block says that the chain goes on; a fork may go back.
         if chain.head.is_none_or(|(known, _)| known != block) {
             chain.head = Some((block, now));
         }
     }
 
-    /// A call to the chain failed.
-    pub fn chain_failed(&self, reason: &str) {
-        self.parts().chain.failure = Some(bounded(reason));
-    }
-
-    /// When weights are due next.
-    pub fn weights_due(&self, block: Option<u64>) {
-        self.parts().chain.next_weights_block = block;
-    }
-
-    /// What disks hold.
-    pub fn disk(&self, disk: DiskStatus) {
-        self.parts().disk = disk;
-    }
-
-    /// A round begins; what [`Observer::hear`] hears from now on is of it.
-    pub fn round_began(&self, start: &RoundStart) {
+    /// A round of a competition begins at a block; what [`Observer::hear`] hears
+    /// from now on is of it.
+    pub fn round_began(&self, competition: &str, block: u64) {
         let now = self.clock.elapsed();
         let progress = RoundProgress {
-            round: start.round,
-            competition: bounded(start.competition),
-            block: start.block,
+            competition: bounded(competition),
+            block,
             since_ms: self.clock.date_ms(now),
             ..RoundProgress::default()
         };
@@ -174,14 +146,8 @@ impl Live {
             head_block: parts.chain.head.map(|(block, _)| block),
             head_age_seconds: age,
             behind_blocks: age.map(|seconds| seconds / BLOCK_TIME.as_secs()),
-            failure: parts.chain.failure.clone(),
-            next_weights_block: parts.chain.next_weights_block,
+            next_epoch_block: parts.chain.next_epoch_block,
         }
-    }
-
-    /// What disks hold.
-    pub(super) fn disks(&self) -> DiskStatus {
-        self.parts().disk.clone()
     }
 
     /// The round that runs.
@@ -201,6 +167,7 @@ impl Live {
 
 impl Observer for Live {
     fn hear(&self, event: &Event) {
+        log(event);
         let now = self.clock.elapsed();
         let parts = &mut *self.parts();
         parts.last_sign = now;
@@ -236,6 +203,24 @@ impl Observer for Live {
             }
             Event::Warning { .. } | Event::Log { .. } => {}
         }
+    }
+}
+
+/// A URL as far as its host and port: what follows may be a key.
+fn without_path(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(host..).and_then(|rest| rest.find(['/', '?', '#']));
+    end.and_then(|end| url.get(..host + end)).unwrap_or(url)
+}
+
+/// What is not progress goes to the log.
+fn log(event: &Event) {
+    match event {
+        Event::Warning { message } => tracing::warn!("{message}"),
+        Event::Log { task, level: 0, message } => tracing::error!(task, "{message}"),
+        Event::Log { task, level: 1, message } => tracing::warn!(task, "{message}"),
+        Event::Log { task, message, .. } => tracing::debug!(task, "{message}"),
+        _ => {}
     }
 }
 
@@ -275,7 +260,7 @@ mod tests {
         live.hear(&Event::Evaluating { submission: &model });
         assert_eq!(live.progress(), None);
 
-        live.round_began(&RoundStart { round: 3, competition: "c", block: 150 });
+        live.round_began("c", 150);
         live.hear(&Event::Preparing { task: "prose" });
         assert_eq!(live.progress().unwrap().preparing.as_deref(), Some("prose"));
         live.hear(&Event::Evaluating { submission: &model });
@@ -283,7 +268,7 @@ mod tests {
         live.hear(&progress("code", 2));
         live.hear(&progress("prose", 5));
         let shown = live.progress().unwrap();
-        assert_eq!((shown.round, shown.block, shown.since_ms), (3, 150, 1000));
+        assert_eq!((shown.competition.as_str(), shown.block, shown.since_ms), ("c", 150, 1000));
         assert_eq!(shown.preparing, None);
         let model = shown.model.unwrap();
         assert_eq!((model.uid, model.name.len()), (7, MAX_SHOWN_BYTES));
@@ -311,15 +296,14 @@ mod tests {
         let start = Instant::now().checked_sub(Duration::from_secs(120)).unwrap();
         let live = Live::by(Clock::Running(start, 0));
         live.parts().chain.head = Some((10, Duration::ZERO));
-        live.chain_failed("connect");
-        live.head("ws://a", 10);
+        live.head(Some("ws://a"), 10, Some(20));
         let chain = live.chain();
-        assert_eq!((chain.head_block, chain.failure), (Some(10), None));
+        assert_eq!((chain.head_block, chain.next_epoch_block), (Some(10), Some(20)));
         assert_eq!(chain.behind_blocks, Some(10), "the same block is no news");
-        live.head("ws://b", 9);
+        live.head(Some("wss://b:443/key?also=1"), 9, None);
         let chain = live.chain();
         assert_eq!((chain.head_block, chain.behind_blocks), (Some(9), Some(0)));
-        assert_eq!(chain.endpoint.as_deref(), Some("ws://b"));
+        assert_eq!(chain.endpoint.as_deref(), Some("wss://b:443"));
         assert!(live.silence() < Duration::from_secs(60));
     }
 }

@@ -67,15 +67,15 @@ fn chain(registry: &mut Registry, site: &Site) {
     gauge(registry, "head_age", "Time since a new block was seen", Some(Unit::Seconds), age);
     let help = "Blocks that the chain has made since, about";
     gauge(registry, "behind_blocks", help, None, chain.behind_blocks);
-    let help = "The block at which weights are due next";
-    gauge(registry, "next_weights_block", help, None, chain.next_weights_block);
+    let help = "The block at which the epoch ends";
+    gauge(registry, "next_epoch_block", help, None, chain.next_epoch_block);
     let silence = Some(site.live.silence().as_secs());
     let help = "Time since the loop's last sign of life";
     gauge(registry, "loop_silence", help, Some(Unit::Seconds), silence);
 }
 
 fn disk(registry: &mut Registry, site: &Site) {
-    let disk = site.live.disks();
+    let disk = site.disk();
     let mut bytes = |name, help, value| gauge(registry, name, help, Some(Unit::Bytes), value);
     bytes("state_free", "Room for the state", disk.state_free_bytes);
     bytes("state", "Size of the state", disk.state_bytes);

@@ -12,6 +12,7 @@
 //! terminal sees it.
 
 mod api;
+mod disk;
 mod health;
 pub mod limits;
 mod live;
@@ -27,14 +28,17 @@ mod site;
 mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 
+pub use disk::Folders;
 pub use health::{Cause, CauseName, Health};
-pub use live::{Live, RoundStart};
+pub use live::Live;
 pub use logging::{LogArguments, LogError, LogFormat};
 pub use openapi::openapi;
-pub use server::{ListenArguments, ServerError, serve};
-pub use site::{Site, status};
+pub use server::{ListenArguments, Server, ServerError};
+pub use site::{Site, SiteParts, status};
 pub use status::{
-    ChainStatus, CompetitionStatus, DiskStatus, History, HistoryRound, LeaderboardRow, Mode,
+    ChainStatus, CompetitionStatus, DiskStatus, Fault, History, HistoryRound, LeaderboardRow, Mode,
     ModelProgress, Point, RoundProgress, Series, Status, TaskTokens, Validator, Versions,
 };
+pub use watch::Watched;

@@ -10,8 +10,8 @@ use evaltasks_core::results::UidWeight;
 use evaltasks_core::source::ModelReference;
 use serde_json::{Value, json};
 
-use super::live::{Live, RoundStart};
-use super::site::Site;
+use super::live::Live;
+use super::site::{Site, SiteParts};
 use super::status::{DiskStatus, Validator, Versions};
 use crate::round::{Event, Observer, TaskProgress};
 use crate::validator::state::{
@@ -68,22 +68,22 @@ pub fn site(folder: &Path, says: impl Fn(&str) -> String + Copy) -> Site {
         ..Validator::default()
     };
     let versions = Versions { engine: "0.1.0".to_owned(), backend: "cpu".to_owned() };
-    Site::new(folder, Arc::new(subnet()), Arc::new(live(says)), validator, versions).unwrap()
-}
-
-fn live(says: impl Fn(&str) -> String) -> Live {
-    let live = Live::standing(AT_MS);
-    live.head(&says("wss://entrypoint-finney.opentensor.ai:443"), 5_001_934);
-    live.chain_failed(&says("read the block: the connection was closed"));
-    live.weights_due(Some(5_002_090));
-    live.disk(DiskStatus {
+    let (subnet, live) = (Arc::new(subnet()), Arc::new(live(says)));
+    let disk = Box::new(|| DiskStatus {
         state_free_bytes: Some(212 << 30),
         state_bytes: Some(48 << 20),
         models_free_bytes: Some(212 << 30),
         models_bytes: Some(61 << 30),
         models_quota_bytes: Some(100 << 30),
     });
-    live.round_began(&RoundStart { round: 14, competition: "b14_text", block: 5_001_930 });
+    Site::new(folder, SiteParts { subnet, live, validator, versions, disk }).unwrap()
+}
+
+fn live(says: impl Fn(&str) -> String) -> Live {
+    let live = Live::standing(AT_MS);
+    let endpoint = says("wss://entrypoint-finney.opentensor.ai:443");
+    live.head(Some(&endpoint), 5_001_934, Some(5_002_090));
+    live.round_began("b14_text", 5_001_930);
     let submission = Submission {
         uid: 31,
         hotkey: String::new(),
@@ -227,6 +227,7 @@ fn unfinished(change: &Change<'_>, models: &[i64], says: impl Fn(&str) -> String
     change.void_evaluations(skipped)?;
     tell(change, EventKind::RoundSkipped, "round 13", &says("draw rows: no answer"))?;
     change.add_round(&new(&entrants))?;
+    change.set_meta("fault:weights", &says("failed to set weights: the connection was closed"))?;
     change.event(&Occurrence {
         kind: EventKind::SubmissionRejected,
         subject: &says("5Hotkey41"),
@@ -239,7 +240,12 @@ fn unfinished(change: &Change<'_>, models: &[i64], says: impl Fn(&str) -> String
 pub fn fresh(folder: &Path) -> Site {
     let identity = Identity { netuid: 9, ..Identity::default() };
     drop(State::open(folder, &identity).unwrap());
-    let live = Arc::new(Live::standing(AT_MS));
-    let (validator, versions) = (Validator::default(), Versions::default());
-    Site::new(folder, Arc::new(subnet()), live, validator, versions).unwrap()
+    let parts = SiteParts {
+        subnet: Arc::new(subnet()),
+        live: Arc::new(Live::standing(AT_MS)),
+        validator: Validator::default(),
+        versions: Versions::default(),
+        disk: Box::new(DiskStatus::default),
+    };
+    Site::new(folder, parts).unwrap()
 }

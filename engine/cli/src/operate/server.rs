@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -29,6 +30,7 @@ use super::limits::{
 use super::site::{self, Site};
 use super::{metrics, openapi, page};
 use crate::report::visible;
+use crate::validator::state::StateError;
 
 /// Sent with every answer: nothing is loaded from elsewhere, run, framed or kept.
 const SECURITY_HEADERS: [(header::HeaderName, &str); 6] = [
@@ -74,15 +76,17 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system has no room for another thread.
+    #[error("start the server")]
+    Start(#[source] std::io::Error),
+    /// There is nothing to show.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 impl ListenArguments {
-    /// Takes the address, if there is one to take. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// When it is not this machine's own and that was not allowed, or when it is
-    /// taken.
-    pub async fn bind(&self) -> Result<Option<TcpListener>, ServerError> {
+    /// Takes the address, if there is one to take.
+    async fn bind(&self) -> Result<Option<TcpListener>, ServerError> {
         let Some(address) = self.listen else { return Ok(None) };
         if !address.ip().is_loopback() {
             if !self.listen_publicly {
@@ -95,11 +99,61 @@ impl ListenArguments {
     }
 }
 
-/// Serves until `ended` is ready, and answers what is under way.
-pub async fn serve(listener: TcpListener, site: Arc<Site>, ended: impl Future<Output = ()>) {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "serving the page at http://{address}/");
+/// A server with a thread of its own. It ends when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves, if an address was asked for.
+    ///
+    /// # Errors
+    /// When it cannot be listened on, or the system gives no thread.
+    pub fn start(
+        listen: &ListenArguments,
+        site: impl FnOnce() -> Result<Site, StateError>,
+    ) -> Result<Option<Server>, ServerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(MAX_CONNECTIONS)
+            .build()
+            .map_err(ServerError::Start)?;
+        let Some(listener) = runtime.block_on(listen.bind())? else { return Ok(None) };
+        let address = listener.local_addr().map_err(ServerError::Start)?;
+        let site = Arc::new(site()?);
+        let (end, ended) = oneshot::channel();
+        let work = move || {
+            let ended = async {
+                let _ = ended.await;
+            };
+            runtime.block_on(serve(listener, site, ended));
+            // An answer that is still being made is of no use to anybody.
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("serve".to_owned()).spawn(work);
+        let thread = thread.map_err(ServerError::Start)?;
+        tracing::info!("serving the page at http://{address}/");
+        Ok(Some(Server { address, end: Some(end), thread: Some(thread) }))
     }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Either is gone when the thread panicked.
+        let _ = self.end.take().map(|end| end.send(()));
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Serves until `ended` is ready, and answers what is under way.
+async fn serve(listener: TcpListener, site: Arc<Site>, ended: impl Future<Output = ()>) {
     let router = router(site);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (end, ending) = watch::channel(());

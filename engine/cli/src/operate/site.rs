@@ -2,40 +2,59 @@
 //! this process writes, the rules, and what the loop is doing.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use evaltasks_core::commitment::ModelId;
 use evaltasks_core::competition::{Competition, Subnet};
 
 use super::health::{self, Health};
 use super::limits::{
-    MAX_HISTORY_ROUNDS, MAX_HISTORY_SERIES, MAX_LEADERBOARD_ROWS, MAX_LISTED_EVENTS,
-    MAX_LISTED_SUBMISSIONS, MAX_LISTED_WEIGHTS,
+    DISK_MEASURED_EVERY, MAX_HISTORY_ROUNDS, MAX_HISTORY_SERIES, MAX_LEADERBOARD_ROWS,
+    MAX_LISTED_EVENTS, MAX_LISTED_SUBMISSIONS, MAX_LISTED_WEIGHTS,
 };
 use super::live::Live;
 use super::status::{
-    CompetitionStatus, History, HistoryRound, LeaderboardRow, Point, Series, Status, Validator,
-    Versions,
+    CompetitionStatus, DiskStatus, Fault, History, HistoryRound, LeaderboardRow, Point,
+    RoundProgress, Series, Status, Validator, Versions,
 };
 use crate::round::reason;
 use crate::validator::state::{
     EvaluationRecord, EventKind, Found, HistoryPoint, Queries, Reader, StateError,
     SubmissionFilter, SubmissionRecord, SubmissionState,
 };
+use crate::validator::{Task, fault_key};
 
 /// A running validator, as others look at it.
 pub struct Site {
     reader: Mutex<Reader>,
     counted: Mutex<Counted>,
-    /// The rules of its competitions.
+    measured: Mutex<Option<(Instant, DiskStatus)>>,
+    parts: SiteParts,
+}
+
+/// What a [`Site`] is made of beside the state.
+pub struct SiteParts {
+    /// The rules of the competitions.
     pub subnet: Arc<Subnet>,
-    /// What it is doing.
+    /// What the validator is doing.
     pub live: Arc<Live>,
     /// Who it is.
     pub validator: Validator,
     /// What it is.
     pub versions: Versions,
+    /// Looks at the disks; asked now and then, because it takes a while.
+    pub disk: Box<dyn Fn() -> DiskStatus + Send + Sync>,
+}
+
+impl Deref for Site {
+    type Target = SiteParts;
+
+    fn deref(&self) -> &SiteParts {
+        &self.parts
+    }
 }
 
 /// Events since the program began, by kind.
@@ -49,13 +68,7 @@ impl Site {
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub fn new(
-        folder: &Path,
-        subnet: Arc<Subnet>,
-        live: Arc<Live>,
-        validator: Validator,
-        versions: Versions,
-    ) -> Result<Site, StateError> {
+    pub fn new(folder: &Path, parts: SiteParts) -> Result<Site, StateError> {
         let reader = Reader::open(folder)?;
         let newest = reader.ask(|state| state.events(None, 1))?;
         let counted = Counted {
@@ -63,7 +76,20 @@ impl Site {
             by_kind: BTreeMap::new(),
         };
         let (reader, counted) = (Mutex::new(reader), Mutex::new(counted));
-        Ok(Site { reader, counted, subnet, live, validator, versions })
+        Ok(Site { reader, counted, measured: Mutex::default(), parts })
+    }
+
+    /// What disks hold, as of a short while ago.
+    pub fn disk(&self) -> DiskStatus {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*measured {
+            Some((at, disk)) if at.elapsed() < DISK_MEASURED_EVERY => disk.clone(),
+            _ => {
+                let disk = (self.parts.disk)();
+                *measured = Some((Instant::now(), disk.clone()));
+                disk
+            }
+        }
     }
 
     /// Reads the state, all of it from one view. Askers take turns.
@@ -98,14 +124,17 @@ pub fn status(site: &Site) -> Result<Status, StateError> {
     let rejected =
         SubmissionFilter { state: Some(SubmissionState::Rejected), ..SubmissionFilter::default() };
     site.ask(|state| {
+        let faults = faults(&state)?;
+        let running = state.running_round()?.map(|round| round.id);
         Ok(Status {
             at_ms: site.live.now_ms(),
             versions: site.versions.clone(),
             validator: site.validator.clone(),
-            health: judge(site, None),
+            health: judge(site, &faults, None),
             chain: site.live.chain(),
-            disk: site.live.disks(),
-            progress: site.live.progress(),
+            faults,
+            disk: site.disk(),
+            progress: site.live.progress().map(|one| RoundProgress { round: running, ..one }),
             submissions: submissions_by_state(&state)?
                 .into_iter()
                 .map(|(in_state, count)| (in_state.word().to_owned(), count))
@@ -132,13 +161,26 @@ pub fn submissions_by_state(state: &Queries<'_>) -> Found<BTreeMap<SubmissionSta
 
 /// What is wrong, also when the state cannot be read.
 pub fn health(site: &Site) -> Health {
-    let unreadable = site.ask(|state| state.counts()).err().map(|error| reason(&error));
-    judge(site, unreadable.as_deref())
+    match site.ask(|state| faults(&state)) {
+        Ok(faults) => judge(site, &faults, None),
+        Err(error) => judge(site, &[], Some(&reason(&error))),
+    }
 }
 
-fn judge(site: &Site, unreadable: Option<&str>) -> Health {
+fn judge(site: &Site, faults: &[Fault], unreadable: Option<&str>) -> Health {
     let live = &site.live;
-    health::judge(&live.chain(), &live.disks(), live.silence(), unreadable)
+    health::judge(&live.chain(), faults, &site.disk(), live.silence(), unreadable)
+}
+
+/// What the validator noted of its parts that do not work.
+fn faults(state: &Queries<'_>) -> Found<Vec<Fault>> {
+    let mut faults = Vec::new();
+    for task in Task::ALL {
+        if let Some(reason) = state.meta(&fault_key(*task))? {
+            faults.push(Fault { task: task.name().to_owned(), reason });
+        }
+    }
+    Ok(faults)
 }
 
 /// All competitions of the file, by id.

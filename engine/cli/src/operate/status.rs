@@ -21,6 +21,8 @@ pub struct Status {
     pub health: Health,
     /// How the chain is followed.
     pub chain: ChainStatus,
+    /// Parts of the validator that do not work now.
+    pub faults: Vec<Fault>,
     /// What disks hold, and how much fits.
     pub disk: DiskStatus,
     /// The round that runs now.
@@ -64,8 +66,6 @@ pub struct Validator {
     pub mode: Mode,
     /// Path of the competition file, as given.
     pub file: String,
-    /// SHA-256 over the rules of all competitions.
-    pub rules_sha256: String,
 }
 
 /// How much of the work is done for real.
@@ -93,10 +93,17 @@ pub struct ChainStatus {
     /// Blocks that the chain has made since, about: the age over the time of a
     /// block.
     pub behind_blocks: Option<u64>,
-    /// Why the last call failed; none when it did not.
-    pub failure: Option<String>,
-    /// The block at which weights are due next.
-    pub next_weights_block: Option<u64>,
+    /// The block at which the epoch ends; weights are set shortly before.
+    pub next_epoch_block: Option<u64>,
+}
+
+/// A part of the validator that does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fault {
+    /// Which: `follow`, `check`, `round`, `weights` or `clean up`.
+    pub task: String,
+    /// Why. It is tried again.
+    pub reason: String,
 }
 
 /// What disks hold.
@@ -118,7 +125,7 @@ pub struct DiskStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoundProgress {
     /// Number of the round in the state.
-    pub round: i64,
+    pub round: Option<i64>,
     /// Key of the competition.
     pub competition: String,
     /// The block that the round is of.

@@ -1,50 +1,25 @@
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use super::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_PAGE_ITEMS};
-use super::{ListenArguments, Site, openapi, sample, serve};
+use super::{ListenArguments, Server, Site, openapi, sample};
 use crate::report::sample::HOSTILE;
 use crate::report::visible;
 use crate::validator::state::FILE_NAME;
 
-/// A server on this machine, until it is dropped.
-struct Running {
-    address: SocketAddr,
-    end: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+fn at(address: &str) -> ListenArguments {
+    ListenArguments { listen: Some(address.parse().unwrap()), listen_publicly: false }
 }
 
 fn run(site: Site) -> Running {
-    let (end, ended) = oneshot::channel::<()>();
-    let (told, address) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listen =
-                ListenArguments { listen: "127.0.0.1:0".parse().ok(), listen_publicly: false };
-            let listener = listen.bind().await.unwrap().unwrap();
-            told.send(listener.local_addr().unwrap()).unwrap();
-            serve(listener, Arc::new(site), async {
-                let _ = ended.await;
-            })
-            .await;
-        });
-    });
-    Running { address: address.recv().unwrap(), end: Some(end), thread: Some(thread) }
+    Running(Server::start(&at("127.0.0.1:0"), || Ok(site)).unwrap().unwrap())
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.end.take().unwrap().send(());
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
+/// A server on this machine, until it is dropped.
+struct Running(Server);
 
 /// An answer: status, headers and body.
 struct Answer {
@@ -62,7 +37,7 @@ impl Answer {
 impl Running {
     /// What the server says to these bytes, until it closes the connection.
     fn say(&self, request: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream = TcpStream::connect(self.0.address()).unwrap();
         // The server may have heard enough before all is written.
         let _ = stream.write_all(request);
         let mut answer = Vec::new();
@@ -74,7 +49,7 @@ impl Running {
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
-        let host = self.address;
+        let host = self.0.address();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         self.say(format!("{head}{headers}\r\n").as_bytes())
     }
@@ -113,13 +88,9 @@ fn without_style(page: &str) -> String {
 fn serve_sample() {
     let folder = tempfile::tempdir().unwrap();
     let site = sample::site(folder.path(), str::to_owned);
-    let address = std::env::var("EVALTASKS_SAMPLE_ADDRESS").unwrap().parse().ok();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listen = ListenArguments { listen: address, listen_publicly: false };
-        let listener = listen.bind().await.unwrap().unwrap();
-        serve(listener, Arc::new(site), std::future::pending()).await;
-    });
+    let address = std::env::var("EVALTASKS_SAMPLE_ADDRESS").unwrap();
+    let _server = Server::start(&at(&address), || Ok(site)).unwrap();
+    std::thread::sleep(std::time::Duration::MAX);
 }
 
 #[test]
@@ -333,22 +304,25 @@ fn a_page_of_somebody_else_cannot_ask() {
     }
 }
 
-#[tokio::test]
-async fn other_machines_need_the_operators_word() {
-    let bind = async |address: &str, listen_publicly| {
-        let listen = Some(address.parse().unwrap());
-        ListenArguments { listen, listen_publicly }.bind().await
+#[test]
+fn other_machines_need_the_operators_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |address: &str, listen_publicly| {
+        let listen = ListenArguments { listen_publicly, ..at(address) };
+        Server::start(&listen, || Ok(sample::site(&folder.path().join(address), str::to_owned)))
     };
-    let refused = bind("0.0.0.0:0", false).await.unwrap_err().to_string();
+    let refused = start("0.0.0.0:0", false).err().unwrap().to_string();
     assert_eq!(
         refused,
         "listen on 0.0.0.0:0: other machines reach this address, and there is no password; \
          --listen-publicly allows it"
     );
-    assert!(bind("0.0.0.0:0", true).await.unwrap().is_some());
-    let taken = bind("127.0.0.1:0", false).await.unwrap().unwrap();
-    let again = bind(&taken.local_addr().unwrap().to_string(), false).await;
-    assert!(again.unwrap_err().to_string().starts_with("listen on 127.0.0.1:"));
+    let public = Running(start("0.0.0.0:0", true).unwrap().unwrap());
+    let port = public.0.address().port();
+    let taken = start(&format!("0.0.0.0:{port}"), true).err().unwrap().to_string();
+    assert_eq!(taken, format!("listen on 0.0.0.0:{port}"));
+    let nowhere = ListenArguments { listen: None, listen_publicly: false };
+    assert!(Server::start(&nowhere, || unreachable!()).unwrap().is_none());
 }
 
 /// The number of a metric.
@@ -415,13 +389,13 @@ fn the_end_waits_for_answers_and_for_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let server = sample(folder.path());
     // One that says nothing, and one that stays.
-    let _silent = TcpStream::connect(server.address).unwrap();
-    let mut idle = TcpStream::connect(server.address).unwrap();
+    let _silent = TcpStream::connect(server.0.address()).unwrap();
+    let mut idle = TcpStream::connect(server.0.address()).unwrap();
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut first = [0; 15];
     idle.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
-    let address = server.address;
+    let address = server.0.address();
     drop(server);
     assert!(TcpStream::connect(address).is_err());
 }

@@ -15,7 +15,7 @@ use super::limits::{MAX_LEADERBOARD_ROWS, MAX_OVERVIEW_ROWS};
 use super::plot::{self, Plot};
 use super::site::{self, Site};
 use super::status::{
-    ChainStatus, CompetitionStatus, DiskStatus, LeaderboardRow, Mode, RoundProgress, Status,
+    ChainStatus, CompetitionStatus, DiskStatus, Fault, LeaderboardRow, Mode, RoundProgress, Status,
     TaskTokens, Validator, Versions,
 };
 use crate::report::text::{self, Tone};
@@ -179,6 +179,7 @@ fn ago(seconds: u64) -> String {
 #[derive(Serialize)]
 struct Overview<'a> {
     chain: ChainView<'a>,
+    faults: &'a [Fault],
     disk: Vec<DiskRow>,
     progress: Option<ProgressView<'a>>,
     competitions: Vec<CompetitionView<'a>>,
@@ -198,6 +199,7 @@ impl<'a> Overview<'a> {
         let queued = [SubmissionState::Waiting, SubmissionState::Due, SubmissionState::Fetching];
         Self {
             chain: ChainView::new(&status.chain),
+            faults: &status.faults,
             disk: disk(&status.disk),
             progress: status.progress.as_ref().map(|one| ProgressView::new(one, status.at_ms)),
             competitions: status

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use evaltasks_core::chain::{Neuron, SetWeightsError, SubnetView, WeightRules, WeightsRefusal};
+use evaltasks_core::chain::{Neuron, Retry, SetWeightsError, SubnetView, WeightRules};
 use evaltasks_core::competition::Subnet;
 use evaltasks_core::ranking::{CompetitionShare, Weights, split_emission};
 use evaltasks_core::results::UidWeight;
@@ -173,27 +173,25 @@ pub fn subnet_weights(inputs: &WeightsInputs<'_>) -> Vec<UidWeight> {
 /// The block at which weights that were not taken are sent again; none when
 /// that is of no use in this epoch. `attempts` counts those in vain.
 ///
-/// What the chain must change first (a stake, a permit, a version) is tried in
-/// the next epoch; what may pass by itself after 1, 2, 4, ... blocks.
+/// What somebody has to change first (a stake, a permit, a version) is tried
+/// in the next epoch; what may pass by itself after 1, 2, 4, ... blocks.
 pub fn retry_weights(
     error: &SetWeightsError,
     attempts: u32,
     view: &SubnetView,
     hotkey: &str,
 ) -> Option<u64> {
-    let block = view.metagraph.block;
-    let later = block.saturating_add(1 << attempts.saturating_sub(1).min(16));
     if attempts >= MAX_WEIGHTS_ATTEMPTS {
         return None;
     }
-    match error {
-        SetWeightsError::Refused(WeightsRefusal::SettingWeightsTooFast) => {
-            let me = view.metagraph.neurons.iter().find(|one| one.hotkey == hotkey)?;
-            Some(allowed_from(me, &view.rules).max(later))
-        }
-        // The subnet has just changed its mind: the next attempt asks it anew.
-        SetWeightsError::Refused(WeightsRefusal::CommitRevealEnabled) => Some(later),
-        SetWeightsError::Refused(_) => None,
-        SetWeightsError::Chain(_) => Some(later),
+    let block = view.metagraph.block;
+    let later = block.saturating_add(1 << attempts.saturating_sub(1).min(16));
+    let me = view.metagraph.neurons.iter().find(|one| one.hotkey == hotkey);
+    // What the rate limit says, where the refusal does not say it.
+    let allowed = me.map_or(0, |me| allowed_from(me, &view.rules));
+    match error.retry() {
+        Retry::Never => None,
+        Retry::AtBlock(block) => Some(block.max(later)),
+        Retry::Later => Some(later.max(allowed)),
     }
 }
