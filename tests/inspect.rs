@@ -50,12 +50,12 @@ fn a_key_makes_the_directory_hash_a_secure_one() {
     let model = demo_model("small").display().to_string();
     let key = "5F3sa2TJAWMqDhXG6jhV4N8ko9SxwGy8TpaNS1repo5EYjQX";
     let report = run(&["inspect", &model, "--hotkey", key, "--json"]).json();
-    let hash = report["directory_hash"].as_str().unwrap();
+    let hash = report["pretrained_hash"].as_str().unwrap();
     let secure = evaltasks_core::commitment::secure_hash(hash, key);
     assert_eq!(report["secure_hash"], secure);
     let shown = run(&["inspect", &model, "--hotkey", key]).stdout;
     assert!(
-        shown.ends_with(&format!("directory hash   {hash}\nsecure hash      {secure}\n")),
+        shown.ends_with(&format!("pretrained hash  {hash}\nsecure hash      {secure}\n")),
         "{shown}"
     );
     for wrong in ["", "5F3sa2TJAWMqDhXG6jhV4N8ko9SxwGy8TpaNS1repo5EYjQ0", "5F3sa2"] {

@@ -387,6 +387,9 @@ pub struct PluginTiming {
 /// fetched while another model is at work costs no time.
 pub const FETCH: &str = "fetch";
 
+/// The step of waiting for the data of a competition, see [`StepTiming::step`].
+pub const WAIT_FOR_DATA: &str = "wait for data";
+
 /// How long one part of a run took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepTiming {

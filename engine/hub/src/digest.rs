@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::copies::{ModelSketch, SketchedTensor};
 
-pub use directory::directory_hash;
+pub use directory::{directory_hash, pretrained_hash};
 pub use sketch::{Float, Sketch};
 use sketch::{Signs, Sketcher};
 

@@ -34,7 +34,7 @@ pub enum HubError {
     },
     /// The place is on the hub.
     #[error(
-        "fetch {what}: only local paths can be read so far; download it and name the folder instead"
+        "fetch {what}: only local paths are read here; download it and name the folder instead"
     )]
     NeedsHub {
         /// Repository, with its revision.

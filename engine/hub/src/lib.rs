@@ -28,12 +28,13 @@ pub mod net;
 mod parquet_rows;
 mod read_at;
 mod remote;
+mod repository;
 
 pub use copies::{Likeness, ModelSketch, SketchedTensor, likeness};
 pub use dataset::open_dataset;
 pub use digest::{
     FileDigest, Float, ModelDigest, Sketch, TensorDigest, digest_model, directory_hash,
-    sketch_model,
+    pretrained_hash, sketch_model,
 };
 pub use download::{Download, DownloadLimits, download, downloaded};
 pub use draw::{draw_rows, row_sha256, rows_sha256};

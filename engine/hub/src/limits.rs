@@ -38,10 +38,6 @@ pub const ROWS_READ_TIME: Duration = Duration::from_secs(15);
 pub const ROWS_TIME: Duration = Duration::from_secs(1200);
 /// Bytes of one answer of the datasets server.
 pub const MAX_ROWS_ANSWER_BYTES: u64 = 256 << 20;
-/// Bytes of one answer of the hub.
-pub const MAX_DATASET_ANSWER_BYTES: u64 = 16 << 20;
-/// Answers that a list of files may be spread over.
-pub const MAX_LISTED_PAGES: usize = 100;
 /// Files of a hub dataset that are read in place.
 pub const MAX_HUB_DATASET_FILES: usize = 1000;
 /// Bytes that are fetched at once of a file that is read in place.
@@ -103,7 +99,7 @@ pub const MAX_REPOSITORY_FILES: usize = 50_000;
 /// Bytes of a path in a repository.
 pub const MAX_HUB_PATH_BYTES: usize = 1024;
 /// Pages of a repository's list of files.
-pub const MAX_HUB_PAGES: usize = 64;
+pub const MAX_HUB_PAGES: usize = 100;
 /// Bytes of one answer of the hub that is not a file's content.
 pub const MAX_HUB_ANSWER_BYTES: u64 = 16 << 20;
 /// Bytes of a list of files that was kept.

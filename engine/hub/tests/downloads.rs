@@ -189,6 +189,15 @@ fn what_a_server_may_do() {
         ),
         (|_, _| file(b"another file"), limits(), Some("and it should be"), 1),
         (
+            |number, _| match number {
+                0 => Reply::Hang(Vec::new()),
+                _ => file(CONTENT),
+            },
+            slow,
+            None,
+            2,
+        ),
+        (
             |_, _| Reply::Hang(Vec::new()),
             slow,
             Some("it took more than 100 ms to hear from the server"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use evaltasks_core::source::{ModelReference, ModelSource};
 use evaltasks_hub::limits::{MAX_HEADER_BYTES, MAX_MODEL_FILES};
-use evaltasks_hub::{LocalModels, ModelDigest, digest_model, directory_hash};
+use evaltasks_hub::{LocalModels, ModelDigest, digest_model, directory_hash, pretrained_hash};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use sha2::{Digest, Sha256};
 
@@ -76,10 +76,7 @@ fn what_is_no_model_is_refused() {
     let repository =
         ModelReference::Repository { repository: "org/model".into(), revision: "abc".into() };
     let error = LocalModels.fetch(&repository, Some(1)).unwrap_err().to_string();
-    assert!(
-        error.starts_with("fetch org/model@abc: only local paths can be read so far"),
-        "{error}"
-    );
+    assert!(error.starts_with("fetch org/model@abc: only local paths are read here"), "{error}");
 }
 
 #[test]
@@ -387,4 +384,35 @@ fn a_gguf_file_is_hashed_as_though_alone() {
         ModelDigest { files: Vec::new(), ..digest_model(folder(&[("x", b"")]).path()).unwrap() };
     let hash = |path: &Path| directory_hash(path, &digest).unwrap();
     assert_eq!(hash(&file), hash(model.path()));
+}
+
+/// What is kept of a folder is hashed as a folder without the rest.
+#[test]
+fn a_repository_is_hashed_as_from_pretrained_downloads_it() {
+    let header: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
+    let index: &[u8] = br#"{"weight_map": {"a": "model-00001-of-00001.safetensors"}}"#;
+    let single = [("config.json", b"{}" as &[u8]), ("model.safetensors", header)];
+    let sharded = [
+        ("config.json", b"{}" as &[u8]),
+        ("generation_config.json", b"{1}"),
+        ("model-00001-of-00001.safetensors", header),
+        ("model.safetensors.index.json", index),
+    ];
+    let others =
+        [("README.md", b"#" as &[u8]), ("tokenizer.json", b"{}"), ("a/b.safetensors", b"")];
+    for loaded in [&single[..], &sharded] {
+        let alone = folder(loaded);
+        let expected = directory_hash(alone.path(), &digest_model(alone.path()).unwrap()).unwrap();
+        let whole = folder(&[loaded, &others].concat());
+        let digest = digest_model(whole.path()).unwrap();
+        assert_eq!(pretrained_hash(&digest), Some(expected.clone()));
+        assert_ne!(directory_hash(whole.path(), &digest).unwrap(), expected);
+    }
+    // One file hides several.
+    let both = folder(&[&single[..], &sharded[2..]].concat());
+    let only = folder(&single);
+    let expected = directory_hash(only.path(), &digest_model(only.path()).unwrap()).unwrap();
+    assert_eq!(pretrained_hash(&digest_model(both.path()).unwrap()), Some(expected));
+    let digest = ModelDigest { files: Vec::new(), ..digest_model(only.path()).unwrap() };
+    assert_eq!(pretrained_hash(&digest), None);
 }

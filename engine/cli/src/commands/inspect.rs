@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
+use evaltasks_chain::Address;
 use evaltasks_core::backend::{Backend, RunControl};
 use evaltasks_core::commitment::secure_hash;
 use evaltasks_core::competition::{Competition, DEFAULT_COPY_SIMILARITY, Location, TokenizerRule};
@@ -12,7 +13,9 @@ use evaltasks_core::model::{Checkpoint, Violation, group_digits};
 use evaltasks_core::results::CopyKind;
 use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
 use evaltasks_hub::hub::Pinned;
-use evaltasks_hub::{Hub, Likeness, ModelSketch, directory_hash, likeness, sketch_model};
+use evaltasks_hub::{
+    Hub, Likeness, ModelSketch, directory_hash, likeness, pretrained_hash, sketch_model,
+};
 use serde::Serialize;
 
 use super::engine::{EngineArguments, open_tokenizer};
@@ -32,8 +35,9 @@ limits them; the model is not run. Of a model on the hub, only the configuration
 and the headers are asked for: what can be known from them is checked before
 anything else is downloaded.
 
-The directory hash is over every file, hidden ones too. With the key of the
-miner it becomes the secure hash, which a commitment on subnet 9 holds.
+The directory hash is over every file, hidden ones too; the pretrained hash is
+over those that transformers' from_pretrained downloads. That one, with the key
+of the miner, becomes the secure hash, which a commitment on subnet 9 holds.
 
 Examples:
   evaltasks inspect ./my-model
@@ -54,8 +58,8 @@ pub struct Arguments {
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
     /// Key of the miner who commits the model: print the secure hash, too
-    #[arg(long, value_name = "SS58", value_parser = ss58_address)]
-    hotkey: Option<String>,
+    #[arg(long, value_name = "SS58", value_parser = str::parse::<Address>)]
+    hotkey: Option<Address>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -79,7 +83,11 @@ pub(super) struct Report {
     /// Over the contents of all files, as subnet 9 hashes directories; none of
     /// a model that is not on this machine.
     pub directory_hash: Option<String>,
-    /// The directory hash and `--hotkey`, as a commitment holds them.
+    /// The same hash of the configuration and the safetensors alone, as
+    /// transformers' `from_pretrained` downloads them; none without such weights.
+    pretrained_hash: Option<String>,
+    /// The pretrained hash, or else the directory hash, with `--hotkey`, as a
+    /// commitment holds them.
     secure_hash: Option<String>,
     /// What `--against` found.
     likeness: Option<Comparison>,
@@ -119,26 +127,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         hub: &hub,
         competitions: &competitions,
         against: arguments.against.as_deref(),
-        hotkey: arguments.hotkey.as_deref(),
+        hotkey: arguments.hotkey,
     };
     let report = match model_reference(&arguments.model) {
-        ModelReference::Repository { repository, revision } => {
+        ModelReference::Repository { repository, revision } if !hub.is_offline() => {
             inspector.remote(&hub.pin(&repository, Some(&revision))?)?
         }
-        local @ ModelReference::Directory(_) => inspector.local(&local)?,
+        kept_here => inspector.local(&kept_here)?,
     };
     if arguments.json { print_json(&report) } else { print(&text(&report)) }
-}
-
-/// An address as it is written: 35 bytes in base 58. Its checksum is not
-/// looked at.
-fn ss58_address(text: &str) -> Result<String, String> {
-    const LENGTHS: std::ops::RangeInclusive<usize> = 47..=48;
-    let base58 = |c: char| c.is_ascii_alphanumeric() && !"0OIl".contains(c);
-    if LENGTHS.contains(&text.len()) && text.chars().all(base58) {
-        return Ok(text.to_owned());
-    }
-    Err("an address has 47 or 48 letters and digits, none of them 0, O, I or l".to_owned())
 }
 
 /// Looks at models by the rules of some competitions.
@@ -147,7 +144,7 @@ pub(super) struct Inspector<'a> {
     pub hub: &'a Hub,
     pub competitions: &'a [Competition],
     pub against: Option<&'a Path>,
-    pub hotkey: Option<&'a str>,
+    pub hotkey: Option<Address>,
 }
 
 impl Inspector<'_> {
@@ -156,10 +153,13 @@ impl Inspector<'_> {
         let checkpoint = guard_backend(|| self.backend.inspect(&directory))?;
         let (digest, sketch) = sketch_model(&directory, SKETCH_KEY)?;
         let directory_hash = directory_hash(&directory, &digest)?;
+        let pretrained_hash = pretrained_hash(&digest);
+        let committed = pretrained_hash.as_ref().unwrap_or(&directory_hash);
         Ok(Report {
             likeness: self.against.map(|other| self.compare(&sketch, other)).transpose()?,
-            secure_hash: self.hotkey.map(|key| secure_hash(&directory_hash, key)),
+            secure_hash: self.hotkey.map(|key| secure_hash(committed, &key.to_string())),
             directory_hash: Some(directory_hash),
+            pretrained_hash,
             competitions: self.verdicts(&checkpoint, true),
             checkpoint,
             model_sha256: Some(digest.model_sha256),
@@ -192,6 +192,7 @@ impl Inspector<'_> {
             model_sha256: None,
             tensors_sha256: None,
             directory_hash: None,
+            pretrained_hash: None,
             secure_hash: None,
             likeness: None,
         })
@@ -304,10 +305,12 @@ fn text(report: &Report) -> String {
             report.directory_hash.clone().unwrap_or_else(|| "not fetched".to_owned()),
         ),
     ];
+    let pretrained = report.pretrained_hash.iter().map(|hash| ("pretrained hash", hash.clone()));
     let secure = report.secure_hash.iter().map(|hash| ("secure hash", hash.clone()));
     let likeness = report.likeness.iter().map(|found| ("similarity", similarity(found)));
     let mut text: String = rows
         .into_iter()
+        .chain(pretrained)
         .chain(secure)
         .chain(likeness)
         .map(|(name, value)| format!("{name:<16} {value}\n"))

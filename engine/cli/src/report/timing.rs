@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evaltasks_core::model::group_digits;
-use evaltasks_core::results::{FETCH, RunTiming, TaskTiming};
+use evaltasks_core::results::{FETCH, RunTiming, TaskTiming, WAIT_FOR_DATA};
 
 use super::text;
 
@@ -32,13 +32,13 @@ pub fn render_timing(timing: &RunTiming) -> String {
     }
     let inference: f64 = sums.values().map(|sum| sum.seconds).sum();
     let total = timing.total_seconds;
-    let steps = timing.steps.iter().filter(|step| step.step == FETCH);
-    let waited: f64 = steps.map(|step| step.seconds).sum();
-    let waited = if waited < MIN_SHOWN_SECONDS {
-        String::new()
-    } else {
-        format!(" and {waited:.1} s of waiting for models")
+    let waited = |what: &str, step: &str| {
+        let steps = timing.steps.iter().filter(|one| one.step == step);
+        let waited: f64 = steps.map(|step| step.seconds).sum();
+        let is_shown = waited >= MIN_SHOWN_SECONDS;
+        is_shown.then(|| format!(" and {waited:.1} s of waiting for {what}")).unwrap_or_default()
     };
+    let waited = waited("models", FETCH) + &waited("data", WAIT_FOR_DATA);
     let mut lines = format!("{total:.1} s, of which {inference:.1} s of inference{waited}:\n");
     for key in order {
         let Some(sum) = sums.get(&key) else { continue };
@@ -95,18 +95,18 @@ mod tests {
           prose: 0.0 s (0%), 0 tokens, 0 answers computed and 7 from the cache
         ");
         assert_eq!(render_timing(&timing(vec![])), "");
-        let fetch = |seconds| StepTiming {
+        let step = |step: &str, seconds| StepTiming {
             competition: "c".to_owned(),
-            uid: Some(1),
-            step: FETCH.to_owned(),
+            uid: None,
+            step: step.to_owned(),
             seconds,
         };
         let waiting = RunTiming {
-            steps: vec![fetch(0.25), fetch(1.0)],
+            steps: vec![step(FETCH, 0.25), step(WAIT_FOR_DATA, 0.3), step(FETCH, 1.0)],
             ..timing(vec![task(1, "prose", 1.5, 2)])
         };
         insta::assert_snapshot!(render_timing(&waiting), @r"
-        9.0 s, of which 1.5 s of inference and 1.2 s of waiting for models:
+        9.0 s, of which 1.5 s of inference and 1.2 s of waiting for models and 0.3 s of waiting for data:
           prose: 1.5 s (100%), 2,000 tokens, 2 answers computed and 7 from the cache
         ");
     }

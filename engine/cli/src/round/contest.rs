@@ -17,11 +17,12 @@ use evaltasks_core::source::{ModelReference, Row};
 use evaltasks_core::task::{LoggedRow, Task};
 use evaltasks_hub::row_sha256;
 
+use super::ahead::DrawnTasks;
 use super::confidence::resample;
 use super::evaluate::{Contest, Evaluation, Outcome, Questions, evaluate, sketch_key};
 use super::guard::guard_task;
 use super::prefetch::with_prefetch;
-use super::prepare::{BuildInputs, DrawnTask, draw};
+use super::prepare::{BuildInputs, DrawnTask};
 use super::questions::{ReadyTask, TaskAnswers};
 use super::schedule::counts_from;
 use super::score::score;
@@ -93,10 +94,12 @@ impl JournalledTask {
     }
 }
 
-/// Runs one competition; `submissions` are in order, the earliest first.
+/// Runs one competition with the tasks that it drew; `submissions` are in
+/// order, the earliest first.
 pub fn run(
     engine: &Engine,
     competition: &Competition,
+    mut drawn: DrawnTasks,
     submissions: &[&Submission],
     plan: &Plan,
     stopwatch: &mut Stopwatch,
@@ -110,8 +113,6 @@ pub fn run(
         observer: Arc::clone(&engine.observer),
     };
     let rules = &competition.tasks;
-    let mut drawn: Vec<_> =
-        rules.iter().map(|rules| draw_task(engine, rules, plan, stopwatch)).collect();
     weigh_groups(&mut drawn);
     let contamination = contamination(engine, competition, &drawn, plan, stopwatch);
     let built: Vec<_> = drawn
@@ -233,19 +234,6 @@ pub fn open_tokenizer(
     })
 }
 
-fn draw_task<'a>(
-    engine: &'a Engine,
-    rules: &'a TaskRules,
-    plan: &Plan,
-    stopwatch: &mut Stopwatch,
-) -> Result<DrawnTask<'a>, String> {
-    engine.observer.hear(&Event::Preparing { task: &rules.name });
-    let implementation = (engine.find_task)(&rules.task)?;
-    stopwatch.time(None, &format!("draw {}", rules.name), || {
-        draw(rules, implementation, engine.datasets, plan.seed)
-    })
-}
-
 /// The requests of a task; none where each model brings its tokenizer.
 fn build_task<'a>(
     drawn: Result<&'a DrawnTask<'a>, &String>,
@@ -254,6 +242,7 @@ fn build_task<'a>(
     stopwatch: &mut Stopwatch,
 ) -> Result<Option<ReadyTask<'a>>, String> {
     let drawn = drawn.map_err(String::clone)?;
+    inputs.observer.hear(&Event::Preparing { task: &drawn.rules.name });
     let step = format!("build {}", drawn.rules.name);
     let build = |tokenizer| stopwatch.time(None, &step, || drawn.build(inputs, tokenizer));
     tokenizer.map(build).transpose()

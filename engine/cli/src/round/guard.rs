@@ -7,6 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 use evaltasks_core::backend::BackendError;
+use evaltasks_core::source::SourceError;
 use evaltasks_core::task::TaskError;
 
 /// Calls into a task; a panic reads as [`TaskError::Internal`].
@@ -22,6 +23,11 @@ pub fn guard_backend<T>(call: impl FnOnce() -> Result<T, BackendError>) -> Resul
 /// Draws rows; a panic reads after "failed to ...".
 pub fn guard_draw<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch(call).map_err(|panic| format!("draw rows: {panic}"))
+}
+
+/// Fetches a model; a panic is an error of that model.
+pub fn guard_fetch<T>(call: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    catch(call).unwrap_or_else(|panic| Err(format!("fetch it: {panic}").into()))
 }
 
 thread_local! {

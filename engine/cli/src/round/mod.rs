@@ -9,6 +9,7 @@
 //! Nothing here depends on the order in which submissions are given, and no
 //! submission can end another's evaluation.
 
+mod ahead;
 mod answers;
 mod batches;
 mod bounds;
@@ -46,6 +47,7 @@ use evaltasks_core::source::{DatasetSource, ModelSource, SourceError};
 use evaltasks_core::task::Task;
 
 use crate::history::History;
+use ahead::{DrawnTasks, with_data};
 use contest::Journal;
 use timing::Stopwatch;
 
@@ -259,13 +261,16 @@ pub fn run(engine: &Engine, plan: &Plan) -> Result<Round, RoundError> {
 
     let mut verdicts = Vec::new();
     let mut journals = Vec::new();
-    for (competition, submissions) in competitions.into_iter().zip(entries) {
-        stopwatch.enter(&competition.key);
+    let run = |index: usize, drawn: DrawnTasks, stopwatch: &mut Stopwatch| {
+        let (competition, submissions) = (competitions[index], &entries[index]);
         let (result, journal) =
-            contest::run(engine, competition, &submissions, plan, &mut stopwatch)?;
+            contest::run(engine, competition, drawn, submissions, plan, stopwatch)?;
         verdicts.push((competition, result));
         journals.push(journal);
-    }
+        Ok::<_, RoundError>(())
+    };
+    let (find, datasets) = (engine.find_task, engine.datasets);
+    with_data(find, datasets, &competitions, plan.seed, &mut stopwatch, run)?;
     let (competitions, weights) = verdict::emit(verdicts);
     let result = RunResult {
         engine: env!("CARGO_PKG_VERSION").to_owned(),

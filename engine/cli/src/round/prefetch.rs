@@ -1,14 +1,24 @@
-//! The next model is fetched while the one before it is at work.
+//! The next model is fetched while the one before it is at work, and the system
+//! is asked to read it into memory.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
 use evaltasks_hub::{HubError, HubFault};
 
+use super::guard::guard_fetch;
+
 /// Models that wait for their turn, beside the one that is being fetched.
 const QUEUE: usize = 1;
+
+/// Files of one model that are read ahead.
+const MAX_FILES_AHEAD: usize = 1024;
+
+/// At most one part in so many of the memory is for what is read ahead.
+const PART_OF_MEMORY: u64 = 4;
 
 /// What became of fetching one model.
 pub type Fetched = Result<PathBuf, SourceError>;
@@ -22,19 +32,18 @@ pub fn with_prefetch<T>(
     max_bytes: Option<u64>,
     run: impl FnOnce(&dyn Fn(usize) -> Fetched) -> T,
 ) -> T {
-    let is_remote = |model: &ModelReference| matches!(model, ModelReference::Repository { .. });
-    let remote: Vec<(usize, &ModelReference)> = models
-        .iter()
-        .enumerate()
-        .filter_map(|(index, model)| Some((index, model.filter(|model| is_remote(model))?)))
-        .collect();
+    let ahead: Vec<(usize, &ModelReference)> =
+        models.iter().enumerate().filter_map(|(index, model)| Some((index, (*model)?))).collect();
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(QUEUE);
-        let ahead = remote.clone();
         scope.spawn(move || {
             for (index, model) in ahead {
+                let fetched = guard_fetch(|| source.fetch(model, max_bytes));
+                if let Ok(path) = &fetched {
+                    read_ahead(path);
+                }
                 // Nobody hears any more when the round has ended.
-                if sender.send((index, source.fetch(model, max_bytes))).is_err() {
+                if sender.send((index, fetched)).is_err() {
                     return;
                 }
             }
@@ -43,9 +52,6 @@ pub fn with_prefetch<T>(
             let Some(model) = models.get(index).copied().flatten() else {
                 return Err("fetch a model that is not there".into());
             };
-            if !is_remote(model) {
-                return source.fetch(model, max_bytes);
-            }
             match next(source, &receiver, index) {
                 // Room for two may be lacking where there is room for one.
                 Some(Err(error)) if is_quota(&error) => source.fetch(model, max_bytes),
@@ -71,6 +77,47 @@ fn next(
         }
     }
 }
+
+/// Asks for a model's files before they are needed, unless they would take the
+/// memory that the model at work needs.
+fn read_ahead(path: &Path) {
+    let files = fs::read_dir(path)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).take(MAX_FILES_AHEAD).collect());
+    let files: Vec<PathBuf> = files.unwrap_or_else(|_| vec![path.to_owned()]);
+    let files = files.iter().filter_map(|path| {
+        let bytes = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.len();
+        Some((path, bytes))
+    });
+    let mut left = memory_bytes() / PART_OF_MEMORY;
+    for (path, bytes) in files {
+        let Some(rest) = left.checked_sub(bytes) else { return };
+        left = rest;
+        will_need(path);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(info.mem_unit.into())
+}
+
+#[cfg(target_os = "linux")]
+fn will_need(path: &Path) {
+    // It is a hint: whatever comes of it, the file can be read.
+    if let Ok(file) = fs::File::open(path) {
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
+    }
+}
+
+/// Elsewhere nothing is read ahead.
+#[cfg(not(target_os = "linux"))]
+fn memory_bytes() -> u64 {
+    0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn will_need(_path: &Path) {}
 
 fn is_quota(error: &SourceError) -> bool {
     let error = error.downcast_ref::<HubError>();

@@ -104,13 +104,6 @@ impl Scene {
         });
     }
 
-    fn subnet(&self, yaml: &str) -> Subnet {
-        let source = document::Source { name: "test", text: yaml, directory: self.folder.path() };
-        let task = KnownTask { id: "fake".to_owned(), config_schema: "{}".to_owned() };
-        let checked = check(&source, &[task]);
-        checked.value.unwrap_or_else(|| panic!("{:?}", checked.problems))
-    }
-
     fn run_at(&self, yaml: &str, block: u64, only: Option<&str>) -> Result<Round, RoundError> {
         self.run_with(None, yaml, block, only)
     }
@@ -134,7 +127,7 @@ impl Scene {
             observer: Arc::clone(&self.heard) as Arc<dyn Observer>,
             cancelled: Arc::clone(&self.cancelled),
         };
-        let subnet = self.subnet(yaml);
+        let subnet = subnet(yaml, self.folder.path());
         let plan = Plan {
             file: "test.yaml",
             subnet: &subnet,
@@ -149,6 +142,14 @@ impl Scene {
     fn run(&self, yaml: &str) -> CompetitionResult {
         self.run_at(yaml, 1000, None).unwrap().result.competitions.remove(0)
     }
+}
+
+/// What a competition file says of competitions with [`fake::FakeTask`].
+pub(super) fn subnet(yaml: &str, folder: &Path) -> Subnet {
+    let source = document::Source { name: "test", text: yaml, directory: folder };
+    let task = KnownTask { id: "fake".to_owned(), config_schema: "{}".to_owned() };
+    let checked = check(&source, &[task]);
+    checked.value.unwrap_or_else(|| panic!("{:?}", checked.problems))
 }
 
 /// One line per submission: rank, name, score, weight, status.
@@ -455,7 +456,7 @@ fn the_block_decides_what_runs_and_who_counts() {
             expected.iter().map(|(key, board)| ((*key).to_owned(), (*board).to_owned())).collect();
         assert_eq!(boards(block, only), expected, "{block} {only:?}");
     }
-    let subnet = scene.subnet(&two);
+    let subnet = subnet(&two, scene.folder.path());
     assert_eq!(default_block(&subnet, &scene.submissions), 40);
     assert_eq!(default_block(&subnet, &[]), 20);
 

@@ -4,10 +4,13 @@ use std::path::Path;
 
 use evaltasks_core::commitment;
 
-use super::{ModelDigest, Piece, digest_pieces};
+use super::{FileDigest, ModelDigest, Piece, digest_pieces};
 use crate::HubError;
 use crate::files::{ListedFile, list_all_files, model_files};
 use crate::limits::MAX_MODEL_FILES;
+
+/// A checkpoint that is not in several files.
+const SINGLE: &str = "model.safetensors";
 
 /// The hash of a directory that miners of subnet 9 commit; see
 /// [`commitment::directory_hash`]. Every file counts, also one whose name, or
@@ -42,6 +45,32 @@ pub fn directory_hash(path: &Path, known: &ModelDigest) -> Result<String, HubErr
     let digests = files.iter().filter_map(|file| known(file).or_else(|| digested.next()));
     let digests: Vec<[u8; 32]> = digests.map(|sha256| from_hex(&sha256)).collect();
     Ok(commitment::directory_hash(&digests))
+}
+
+/// The same hash of a folder into which `from_pretrained` of the Python library
+/// transformers has downloaded a model: its configuration and its safetensors,
+/// and neither a tokenizer nor anything else that the repository may have.
+/// Miners and validators of subnet 9 hash that folder. None without such weights.
+pub fn pretrained_hash(known: &ModelDigest) -> Option<String> {
+    const INDEX: &str = "model.safetensors.index.json";
+    let is_single = known.files.iter().any(|file| file.name == SINGLE);
+    let counts = |file: &&FileDigest| match file.name.as_str() {
+        SINGLE => true,
+        // A checkpoint in one file hides one in several.
+        INDEX => !is_single,
+        "config.json" | "generation_config.json" => true,
+        name => is_shard(name) && !is_single,
+    };
+    let mut files: Vec<&FileDigest> = known.files.iter().filter(counts).collect();
+    files.sort_by_cached_key(|file| commitment::walk_order(Path::new(&file.name)));
+    files.iter().find(|file| file.name.ends_with(".safetensors"))?;
+    let digests: Vec<[u8; 32]> = files.iter().map(|file| from_hex(&file.sha256)).collect();
+    Some(commitment::directory_hash(&digests))
+}
+
+/// `model-00001-of-00002.safetensors`, beside the index of such files.
+fn is_shard(name: &str) -> bool {
+    !name.contains('/') && name.starts_with("model-") && name.ends_with(".safetensors")
 }
 
 /// The bytes of a digest that this crate wrote.

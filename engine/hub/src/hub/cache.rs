@@ -159,7 +159,7 @@ impl RepositoryCache {
         // The library may itself have a link in the blob's place.
         let content = fs::canonicalize(&blob).map_err(HubFault::cache(&blob))?;
         let name = self.view(pinned.commit()).join(&file.path);
-        replace(&name, |path| fs::hard_link(&content, path))
+        replace(&name, |path| fs::hard_link(&content, path).or_else(|_| copy(&content, path)))
     }
 
     /// Removes what is in the engine's folder and should not be.
@@ -176,14 +176,20 @@ impl RepositoryCache {
 }
 
 #[cfg(unix)]
-fn symlink(target: &Path, _blob: &Path, link: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, link)
+fn symlink(target: &Path, blob: &Path, link: &Path) -> io::Result<()> {
+    // Some file systems have no links at all.
+    std::os::unix::fs::symlink(target, link).or_else(|_| copy(blob, link))
 }
 
 /// Links are not for everybody here; the Python library copies, too.
 #[cfg(not(unix))]
 fn symlink(_target: &Path, blob: &Path, link: &Path) -> io::Result<()> {
-    fs::copy(blob, link).map(drop)
+    copy(blob, link)
+}
+
+/// A second copy where there can be no second name.
+fn copy(blob: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(blob, to).map(drop)
 }
 
 /// Makes something under a name of its own, and then gives it its name.

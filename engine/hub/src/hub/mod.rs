@@ -48,6 +48,7 @@ pub use settings::{HubSettings, Token};
 pub use upload::Upload;
 
 use crate::net::{Clock, Net, NetLimits, RetryPolicy, SystemClock};
+use crate::repository::{Repositories, RepositoryKind};
 use crate::{HubError, LocalModels};
 use api::Api;
 use cache::{Hold, OWN_FOLDER, RepositoryCache, lock};
@@ -245,8 +246,19 @@ impl Hub {
         read().map_err(HubError::hub(&pinned.to_string()))
     }
 
+    /// Whether the net is left alone.
+    pub fn is_offline(&self) -> bool {
+        self.settings.offline
+    }
+
     fn api(&self) -> Api<'_> {
-        Api { settings: &self.settings, net: &self.small, policy: &self.options.policy }
+        Api(Repositories {
+            endpoint: &self.settings.endpoint,
+            kind: RepositoryKind::Model,
+            token: self.settings.token.as_ref().map(|token| token.0.as_str()),
+            net: &self.small,
+            policy: &self.options.policy,
+        })
     }
 
     fn check_online(&self, what: &str) -> Result<(), HubFault> {
@@ -297,8 +309,9 @@ impl Hub {
             progress: self.options.progress.as_ref(),
         };
         let (net, pace) = (&self.large, &self.pace);
-        let api = self.api();
-        Transfer { api, net, cache: &cache, pinned, cancelled, pace, meter }.fetch_all(&missing)?;
+        let (api, settings) = (self.api(), &self.settings);
+        Transfer { api, settings, net, cache: &cache, pinned, cancelled, pace, meter }
+            .fetch_all(&missing)?;
         Ok((cache.view(pinned.commit()), held))
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::HubSettings;
 use super::api::Api;
 use super::cache::{Hasher, Hold, RepositoryCache, is_intact, lock, remove};
 use super::listing::{Pinned, RepositoryFile};
@@ -20,6 +21,7 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The files of one model on their way.
 pub(super) struct Transfer<'a> {
     pub api: Api<'a>,
+    pub settings: &'a HubSettings,
     /// For large answers.
     pub net: &'a Net,
     pub cache: &'a RepositoryCache,
@@ -50,7 +52,7 @@ impl Transfer<'_> {
             }
             faults
         };
-        let connections = self.api.settings.connections.clamp(1, files.len().max(1));
+        let connections = self.settings.connections.clamp(1, files.len().max(1));
         let mut faults: Vec<(usize, HubFault)> = thread::scope(|scope| {
             let threads: Vec<_> = (0..connections).map(|_| scope.spawn(work)).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
@@ -76,7 +78,7 @@ impl Transfer<'_> {
     }
 
     fn download(&self, file: &RepositoryFile) -> Result<(), HubFault> {
-        if self.api.settings.offline {
+        if self.settings.offline {
             return Err(HubFault::Offline { what: file.path.clone() });
         }
         let blob = self.cache.blob(file.content.digest());
@@ -84,7 +86,7 @@ impl Transfer<'_> {
         let folder = blob.parent().unwrap_or(&blob);
         fs::create_dir_all(folder).map_err(HubFault::cache(folder))?;
         let url = self.api.file_url(self.pinned, &file.path)?;
-        let received = self.net.retrying(self.api.policy, url.as_str(), |attempt| {
+        let received = self.net.retrying(self.api.0.policy, url.as_str(), |attempt| {
             let fault = match self.attempt(attempt, url.as_str(), file, true) {
                 // What came before may be at fault, and so is left out once.
                 Err(Interrupted { fault: DownloadFault::Digest { .. }, resumed: true }) => {
@@ -158,11 +160,11 @@ impl Transfer<'_> {
         // The hub's tag of a file is not that of the server it redirects to,
         // so `If-Range` would never hold. The digest decides in the end.
         let range = (partial.bytes > 0).then_some(partial.bytes..file.bytes);
-        let ask = self.api.request(url, range, file.bytes);
+        let ask = self.api.0.request(url, range, file.bytes);
         let mut answer = attempt.get(&ask)?;
         if answer.status == 416 && partial.bytes > 0 {
             self.restart(file, partial)?;
-            answer = attempt.get(&self.api.request(url, None, file.bytes))?;
+            answer = attempt.get(&self.api.0.request(url, None, file.bytes))?;
         }
         let answer = answer.expect(&[200, 206])?;
         let continues = answer.status == 206;

@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 ///
 /// `was_public` tells that it comes from a server of the public net by a
 /// redirect: such a server must not reach what only this machine or its
-/// neighbours can.
+/// neighbours can. What is public is for `is_public` to say.
 pub(super) fn objection(
     is_https: bool,
     addresses: &[IpAddr],
     was_public: bool,
+    is_public: IsPublic,
 ) -> Option<&'static str> {
     if !is_https && !addresses.iter().all(IpAddr::is_loopback) {
         return Some("is not encrypted: only https is allowed beyond this machine");
@@ -21,7 +22,10 @@ pub(super) fn objection(
     None
 }
 
-/// Whether everybody means the same machine by this address.
+/// Tells whether everybody means the same machine by an address.
+pub(super) type IsPublic = fn(IpAddr) -> bool;
+
+/// The usual [`IsPublic`].
 ///
 /// IANA's registries of special-purpose addresses say which are not global.
 pub(super) fn is_public(address: IpAddr) -> bool {
@@ -142,7 +146,7 @@ mod tests {
         for (is_https, addresses, was_public, expected) in rows {
             let addresses: Vec<IpAddr> =
                 addresses.iter().map(|address| address.parse().unwrap()).collect();
-            let found = objection(is_https, &addresses, was_public);
+            let found = objection(is_https, &addresses, was_public, is_public);
             let same = match (found, expected) {
                 (Some(found), Some(expected)) => found.starts_with(expected),
                 (found, expected) => found == expected,

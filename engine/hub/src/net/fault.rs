@@ -102,6 +102,8 @@ impl DownloadFault {
         match self {
             DownloadFault::Status { status, .. } => matches!(status, 408 | 429 | 500..600),
             DownloadFault::Net(error) => !chain(error.as_ref()).any(is_final),
+            // Another of the server's machines may be faster.
+            DownloadFault::TooSlow { .. } | DownloadFault::Trickle { .. } => true,
             DownloadFault::Truncated => true,
             _ => false,
         }

@@ -8,20 +8,21 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Url};
 
-use super::address::objection;
+use super::address::{IsPublic, objection};
 use super::{DownloadFault, NetLimits, fault};
 
 /// How a server may be reached; see [`objection`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     is_https: bool,
     was_public: bool,
+    is_public: IsPublic,
 }
 
 impl Way {
     /// The way to an address, which is refused here if it is a number: no name
     /// server is asked for those.
-    pub fn to(url: &Url, was_public: bool) -> Result<Way, DownloadFault> {
+    pub fn to(url: &Url, was_public: bool, is_public: IsPublic) -> Result<Way, DownloadFault> {
         let refused = |reason| DownloadFault::Refused { url: fault::shown(url), reason };
         let is_https = match url.scheme() {
             "https" => true,
@@ -31,7 +32,7 @@ impl Way {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(refused("holds a user's name or password"));
         }
-        let way = Way { is_https, was_public };
+        let way = Way { is_https, was_public, is_public };
         let host = url.host_str().unwrap_or_default();
         let number = host.trim_start_matches('[').trim_end_matches(']');
         match number.parse::<IpAddr>().ok().and_then(|address| way.objection(&[address])) {
@@ -41,7 +42,7 @@ impl Way {
     }
 
     fn objection(self, addresses: &[IpAddr]) -> Option<&'static str> {
-        objection(self.is_https, addresses, self.was_public)
+        objection(self.is_https, addresses, self.was_public, self.is_public)
     }
 }
 

@@ -15,6 +15,8 @@ mod clock;
 mod fault;
 mod guard;
 mod retry;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub use fault::DownloadFault;
 pub use retry::RetryPolicy;
 
 use crate::limits;
+use address::IsPublic;
 use guard::{Clients, Way};
 
 /// Times and counts that every request keeps to.
@@ -153,6 +156,7 @@ pub struct Net {
     clock: Arc<dyn Clock>,
     clients: Clients,
     offline: bool,
+    is_public: IsPublic,
 }
 
 impl Net {
@@ -163,7 +167,8 @@ impl Net {
 
     /// The same, with a clock that also waits between attempts.
     pub fn with_clock(limits: NetLimits, clock: Arc<dyn Clock>) -> Net {
-        Net { limits, clock, clients: Clients::default(), offline: false }
+        let clients = Clients::default();
+        Net { limits, clock, clients, offline: false, is_public: address::is_public }
     }
 
     /// The same, which refuses every request when `offline` is true.
@@ -234,7 +239,7 @@ impl Attempt<'_> {
         let mut was_public = false;
         let redirects = self.net.limits.redirects;
         for _ in 0..=redirects {
-            let way = Way::to(&url, was_public)?;
+            let way = Way::to(&url, was_public, self.net.is_public)?;
             let token = ask.token.filter(|_| url.origin() == own_origin);
             let response = self.send(&url, way, ask, token)?;
             let Some(target) = redirect_target(&url, &response)? else {
@@ -242,7 +247,7 @@ impl Attempt<'_> {
             };
             // An address that is not known could be any.
             let known = response.remote_addr().map(|address| address.ip());
-            was_public |= known.is_none_or(address::is_public);
+            was_public |= known.is_none_or(self.net.is_public);
             url = target;
         }
         Err(DownloadFault::Redirects { limit: redirects })

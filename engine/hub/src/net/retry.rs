@@ -16,7 +16,9 @@ pub struct RetryPolicy {
     /// Wait before the second attempt; before each further one twice as long.
     /// Up to half of it is left out, so that not everybody comes back at once.
     pub backoff: Duration,
-    /// Longest wait, also where a server asks for more.
+    /// Longest wait of our own.
+    pub max_backoff: Duration,
+    /// Longest wait, where a server asks for more.
     pub max_wait: Duration,
 }
 
@@ -25,6 +27,7 @@ impl RetryPolicy {
     pub const USUAL: RetryPolicy = RetryPolicy {
         attempts: limits::DOWNLOAD_ATTEMPTS,
         backoff: limits::DOWNLOAD_BACKOFF,
+        max_backoff: limits::MAX_RETRY_WAIT,
         max_wait: limits::MAX_RETRY_WAIT,
     };
 
@@ -35,7 +38,7 @@ impl RetryPolicy {
             return (*asked).min(self.max_wait);
         }
         let doublings = 2_u32.saturating_pow(number.saturating_sub(1));
-        let longest = self.backoff.saturating_mul(doublings).min(self.max_wait);
+        let longest = self.backoff.saturating_mul(doublings).min(self.max_backoff);
         let digest = Sha256::new().chain_update(number.to_le_bytes()).chain_update(what);
         let share = f64::from(digest.finalize().first().copied().unwrap_or(0)) / 512.0;
         longest.mul_f64(1.0 - share)
@@ -47,8 +50,8 @@ impl Net {
     /// until the policy or the total time says that it is enough. `what` is
     /// its name, such as an address.
     ///
-    /// Worth another attempt are servers that cannot be reached or break off,
-    /// and the statuses 408, 429 and those from 500. A server's Retry-After is
+    /// Worth another attempt are servers that cannot be reached, break off or
+    /// are too slow, and the statuses 408, 429 and those from 500. A server's Retry-After is
     /// kept to.
     ///
     /// # Errors
@@ -117,7 +120,8 @@ mod tests {
         let policy = RetryPolicy {
             attempts: 9,
             backoff: Duration::from_secs(1),
-            max_wait: Duration::from_secs(10),
+            max_backoff: Duration::from_secs(10),
+            max_wait: Duration::from_secs(20),
         };
         let longest = [1, 2, 4, 8, 10, 10];
         for (number, longest) in (1..).zip(longest) {
@@ -126,7 +130,7 @@ mod tests {
             assert!(wait > longest / 2 && wait <= longest, "{number}: {wait:?}");
             assert_eq!(policy.wait(&DownloadFault::Truncated, number, "file"), wait);
         }
-        for (asked, expected) in [(0, 0), (3, 3), (11, 10)] {
+        for (asked, expected) in [(0, 0), (3, 3), (11, 11), (21, 20)] {
             let retry_after = Some(Duration::from_secs(asked));
             let fault = DownloadFault::Status { status: 429, code: None, retry_after };
             assert_eq!(policy.wait(&fault, 1, "file"), Duration::from_secs(expected));

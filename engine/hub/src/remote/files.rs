@@ -6,19 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use evaltasks_core::competition::DatasetRules;
 use evaltasks_core::source::Dataset;
-use reqwest::Url;
 use serde::Deserialize;
 
-use super::{DatasetFault, Datasets};
+use super::{DatasetFault, Datasets, ROWS_POLICY};
 use crate::dataset::parquet_dataset;
 use crate::limits::{
-    MAX_DATASET_ANSWER_BYTES, MAX_HUB_DATASET_FILES, MAX_LISTED_PAGES, READ_BLOCK_BYTES,
-    READ_BLOCKS,
+    MAX_HUB_DATASET_FILES, MAX_HUB_PAGES, MAX_REPOSITORY_FILES, READ_BLOCK_BYTES, READ_BLOCKS,
 };
 use crate::members::Members;
-use crate::net::{Ask, Net};
+use crate::net::Net;
 use crate::parquet_rows::ParquetFile;
 use crate::read_at::ReadAt;
+use crate::repository::{Repositories, RepositoryKind, read_range};
 use crate::{DownloadFault, HubError};
 
 /// The branch of a repository that is read where none is named.
@@ -28,11 +27,6 @@ const MAIN: &str = "main";
 pub(super) struct OpenFiles {
     pub dataset: Box<dyn Dataset>,
     pub commit: String,
-}
-
-#[derive(Deserialize)]
-struct RevisionAnswer {
-    sha: String,
 }
 
 #[derive(Deserialize)]
@@ -56,19 +50,14 @@ impl Datasets {
     ) -> Result<OpenFiles, HubError> {
         let revision = revision.unwrap_or(MAIN);
         let what = format!("the files of {repository} at {revision}");
-        let url = self.hub_url(&["api", "datasets"], repository, &["revision", revision])?;
-        let (bytes, _) = self.ask_hub(&what, &url)?;
-        let RevisionAnswer { sha: commit } = parse(&what, &bytes)?;
+        let ask = |source| DatasetFault::Ask { what: what.clone(), source };
+        let commit = self.hub().commit_of(repository, revision).map_err(ask)?;
         let mut files = self.list(&what, repository, &commit, pattern)?;
         files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
         let members = Members::new(rules);
         let mut opened = Vec::with_capacity(files.len());
         for file in files {
-            let parts: Vec<&str> = ["resolve", commit.as_str()].into_iter().collect();
-            let mut url = self.hub_url(&["datasets"], repository, &parts)?;
-            if let Ok(mut segments) = url.path_segments_mut() {
-                segments.extend(file.path.split('/'));
-            }
+            let url = self.hub().file_url(repository, &commit, &file.path).map_err(ask)?;
             let name = format!("{repository}/{}", file.path);
             let place = RangeAt {
                 net: Arc::clone(&self.net),
@@ -90,24 +79,15 @@ impl Datasets {
         commit: &str,
         pattern: &str,
     ) -> Result<Vec<Entry>, DatasetFault> {
-        let mut url = self.hub_url(&["api", "datasets"], repository, &["tree", commit])?;
-        url.query_pairs_mut().append_pair("recursive", "true");
-        let mut next = Some(url);
-        let mut files: Vec<Entry> = Vec::new();
-        let mut pages = 0;
-        while let Some(url) = next {
-            pages += 1;
-            let (bytes, link) = self.ask_hub(what, &url)?;
-            let entries: Vec<Entry> = parse(what, &bytes)?;
-            let is_wanted = |entry: &Entry| entry.kind == "file" && matches(pattern, &entry.path);
-            files.extend(entries.into_iter().filter(is_wanted));
-            if link.is_some() && pages == MAX_LISTED_PAGES {
-                // Whoever saw a part of the files would draw other rows.
-                let reason = format!("the list of files has more than {MAX_LISTED_PAGES} pages");
-                return Err(DatasetFault::Answer { what: what.to_owned(), reason });
-            }
-            next = link;
-        }
+        let is_wanted = |entry: &Entry| entry.kind == "file" && matches(pattern, &entry.path);
+        let keep = |entry: Entry| is_wanted(&entry).then_some(entry);
+        let files = self.hub().entries(repository, commit, MAX_REPOSITORY_FILES, keep);
+        let files = files.map_err(|source| DatasetFault::Ask { what: what.to_owned(), source })?;
+        // Whoever saw a part of the files would draw other rows.
+        let files = files.ok_or_else(|| DatasetFault::Answer {
+            what: what.to_owned(),
+            reason: format!("the list of files has more than {MAX_HUB_PAGES} pages"),
+        })?;
         match files.len() {
             0 => Err(DatasetFault::Nothing {
                 dataset: repository.to_owned(),
@@ -123,46 +103,15 @@ impl Datasets {
         }
     }
 
-    /// The body of an answer, and the address of the next page.
-    fn ask_hub(&self, what: &str, url: &Url) -> Result<(Vec<u8>, Option<Url>), DatasetFault> {
-        let token = self.settings.token.as_deref();
-        let max_bytes = MAX_DATASET_ANSWER_BYTES;
-        let ask = Ask { url: url.as_str(), headers: &[], token, range: None, max_bytes };
-        let answer = super::ask(&self.net, url.as_str(), |attempt| {
-            let answer = attempt.get(&ask)?.expect(&[200])?;
-            let next = answer.next_page(url)?;
-            Ok((answer.body.bytes()?, next))
-        });
-        answer.map_err(|source| DatasetFault::Ask { what: what.to_owned(), source })
+    fn hub(&self) -> Repositories<'_> {
+        Repositories {
+            endpoint: &self.settings.hub,
+            kind: RepositoryKind::Dataset,
+            token: self.settings.token.as_deref(),
+            net: &self.net,
+            policy: &ROWS_POLICY,
+        }
     }
-
-    fn hub_url(
-        &self,
-        before: &[&str],
-        repository: &str,
-        after: &[&str],
-    ) -> Result<Url, DatasetFault> {
-        let bad = || DatasetFault::Ask {
-            what: repository.to_owned(),
-            source: DownloadFault::Refused {
-                url: self.settings.hub.clone(),
-                reason: "is no address of a hub; set HF_ENDPOINT to one",
-            },
-        };
-        let mut url = Url::parse(&self.settings.hub).map_err(|_| bad())?;
-        url.path_segments_mut()
-            .map_err(|()| bad())?
-            .pop_if_empty()
-            .extend(before)
-            .extend(repository.split('/'))
-            .extend(after);
-        Ok(url)
-    }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, DatasetFault> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| DatasetFault::Answer { what: what.to_owned(), reason: error.to_string() })
 }
 
 /// Whether a path matches a pattern in which `*` stands for any part of a
@@ -221,24 +170,8 @@ impl fmt::Debug for RangeAt {
 impl RangeAt {
     fn fetch(&self, start: u64, length: usize) -> Result<Vec<u8>, HubError> {
         let range = start..start + length as u64;
-        let ask = Ask {
-            url: &self.url,
-            headers: &[],
-            token: self.token.as_deref(),
-            range: Some(range.clone()),
-            max_bytes: length as u64,
-        };
-        let fetched = super::ask(&self.net, &self.url, |attempt| {
-            let answer = attempt.get(&ask)?.expect(&[200, 206])?;
-            let whole = answer.status == 200 && range == (0..self.bytes);
-            let part = answer.content_range().is_some_and(|(found, _)| found == range);
-            if !whole && !part {
-                let reason = "it sends other bytes than those that were asked for".to_owned();
-                return Err(DownloadFault::BadAnswer { reason });
-            }
-            let bytes = answer.body.bytes()?;
-            if bytes.len() == length { Ok(bytes) } else { Err(DownloadFault::Truncated) }
-        });
+        let from = (self.url.as_str(), self.token.as_deref());
+        let fetched = read_range(&self.net, &ROWS_POLICY, from, range.clone(), self.bytes);
         let what = format!("bytes {} to {} of {}", range.start, range.end, self.name);
         Ok(fetched.map_err(|source| DatasetFault::Ask { what, source })?)
     }

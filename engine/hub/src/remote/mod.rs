@@ -33,7 +33,8 @@ pub use settings::{AwsKeys, DataSettings};
 const ROWS_POLICY: RetryPolicy = RetryPolicy {
     attempts: limits::ROWS_ATTEMPTS,
     backoff: limits::ROWS_BACKOFF,
-    max_wait: limits::ROWS_BACKOFF,
+    max_backoff: limits::ROWS_BACKOFF,
+    max_wait: limits::MAX_RETRY_WAIT,
 };
 const ROWS_LIMITS: NetLimits =
     NetLimits { read: limits::ROWS_READ_TIME, total: limits::ROWS_TIME, ..NetLimits::SMALL };
@@ -89,21 +90,11 @@ impl DatasetSource for Datasets {
     }
 }
 
-/// Asks until there is an answer, as often as the datasets server is asked. A
-/// server that wants to be left alone for longer is.
+/// Asks until there is an answer, as often as the datasets server is asked.
 fn ask<T>(
     net: &Net,
     url: &str,
     once: impl Fn(&Attempt) -> Result<T, DownloadFault>,
 ) -> Result<T, DownloadFault> {
-    net.retrying(&ROWS_POLICY, url, |attempt| {
-        let answer = once(attempt);
-        if let Err(DownloadFault::Status { retry_after: Some(wanted), .. }) = &answer
-            && attempt.number < ROWS_POLICY.attempts
-        {
-            let wanted = (*wanted).min(limits::MAX_RETRY_WAIT);
-            net.clock().wait(wanted.saturating_sub(ROWS_POLICY.max_wait));
-        }
-        answer
-    })
+    net.retrying(&ROWS_POLICY, url, once)
 }

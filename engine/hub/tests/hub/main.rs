@@ -3,16 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-#[path = "../../../tests/support/listener.rs"]
+#[path = "../../../../tests/support/listener.rs"]
 mod listener;
-#[path = "../../../tests/support/hub.rs"]
+mod python;
+#[path = "../../../../tests/support/hub.rs"]
 mod server;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -410,13 +410,15 @@ fn a_branch_that_moves_adds_nothing() {
 }
 
 #[test]
-fn a_server_that_trickles_is_left() {
+fn a_server_that_trickles_is_left_and_asked_again() {
     // Every look at the clock takes a second, so that every read does.
     let clock = TestClock { tick: Duration::from_secs(1), ..TestClock::default() };
     let (clock, second) = (Arc::new(clock), Duration::from_secs(1));
-    for (window, expected) in [(1, false), (10_000, true)] {
+    for (window, times, expected) in
+        [(1, usize::MAX, false), (3, 1, true), (10_000, usize::MAX, true)]
+    {
         let folder = tempfile::tempdir().unwrap();
-        let faults = vec![fault("/lfs/", usize::MAX, What::Trickle)];
+        let faults = vec![fault("/lfs/", times, What::Trickle)];
         let server = server::Hub::start(Content { faults, ..content() });
         let large = NetLimits { window: second * window, min_bytes: 1000, ..NetLimits::LARGE };
         let hub =
@@ -536,70 +538,6 @@ fn what_others_downloaded_stays() {
     hub.model(&pinned(SECOND), None).unwrap();
     assert!(!blobs.join(own.digest()).exists());
     assert!(blobs.join(theirs.digest()).exists());
-}
-
-/// The Python library and this crate on one folder.
-#[test]
-fn the_python_library_shares_its_folder() {
-    let Some(python) = python() else { return };
-    let server = server::Hub::start(content());
-    let download = |cache: &Path, offline: &str| {
-        let script = "import sys, huggingface_hub as h\n\
-                      print(h.snapshot_download('org/name', revision=sys.argv[1], allow_patterns=sys.argv[2:]))";
-        let output = Command::new(&python)
-            .args(["-c", script, FIRST])
-            .args(NEEDED)
-            .env("HF_ENDPOINT", server.endpoint())
-            .env("HF_HUB_CACHE", cache)
-            .env("HF_HOME", cache.join("home"))
-            .env("HF_HUB_OFFLINE", offline)
-            .env("HF_HUB_DISABLE_XET", "1")
-            .env("HF_HUB_DISABLE_TELEMETRY", "1")
-            .env("HF_HUB_DISABLE_UPDATE_CHECK", "1")
-            .env_remove("HF_TOKEN")
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        PathBuf::from(text(&output.stdout).lines().last().unwrap().trim())
-    };
-
-    // What the library downloaded is not downloaded again.
-    let theirs = tempfile::tempdir().unwrap();
-    let snapshot = download(theirs.path(), "0");
-    assert!(!server.take_downloads().is_empty());
-    let hub = Hub::new(settings(&server, theirs.path()), options(&Arc::default()));
-    let path = hub.model(&pinned(FIRST), None).unwrap();
-    assert_eq!(server.take_downloads(), [""; 0]);
-    assert_eq!(read_folder(&path), read_folder(&snapshot));
-    let offline = HubSettings { offline: true, ..settings(&server, theirs.path()) };
-    assert!(Hub::new(offline, options(&Arc::default())).model(&pinned(FIRST), None).is_ok());
-
-    // And the other way round, also without any hub.
-    let ours = tempfile::tempdir().unwrap();
-    let hub = Hub::new(settings(&server, ours.path()), options(&Arc::default()));
-    let path = hub.model(&pinned(FIRST), None).unwrap();
-    assert!(!server.take_downloads().is_empty());
-    for offline in ["0", "1"] {
-        let snapshot = download(ours.path(), offline);
-        assert_eq!(server.take_downloads(), [""; 0], "{offline}");
-        assert_eq!(read_folder(&path), read_folder(&snapshot));
-    }
-}
-
-/// Python with `huggingface_hub`. Without it the test is skipped, unless
-/// `REQUIRE_HUGGINGFACE_HUB` is set.
-fn python() -> Option<String> {
-    let python = "python3".to_owned();
-    let has = Command::new(&python).args(["-c", "import huggingface_hub"]).output();
-    if has.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    assert!(
-        std::env::var_os("REQUIRE_HUGGINGFACE_HUB").is_none_or(|value| value.is_empty()),
-        "REQUIRE_HUGGINGFACE_HUB is set, and {python} has no huggingface_hub"
-    );
-    None
 }
 
 #[test]
