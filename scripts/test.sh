@@ -19,7 +19,7 @@ command -v cc >/dev/null 2>&1 || {
 wasm=wasm32-unknown-unknown
 tools=$PWD/target/tools
 export PATH="$tools/componentize-py/bin:$tools/node_modules/.bin:$PATH"
-export PYTHONPATH="$tools/componentize-py:$tools/ziglang:$tools/huggingface_hub${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$tools/componentize-py:$tools/ziglang:$tools/huggingface_hub:$tools/bittensor${PYTHONPATH:+:$PYTHONPATH}"
 rust() { # by rustup, or as Debian's packages
     [ -d "$(rustc --print target-libdir --target $wasm 2>/dev/null)" ] || debian_rust ||
         rustup target add $wasm || {
@@ -56,6 +56,16 @@ if python3 -c "import huggingface_hub" >/dev/null 2>&1 || python_tool huggingfac
     export REQUIRE_HUGGINGFACE_HUB="${REQUIRE_HUGGINGFACE_HUB-1}"
 else
     echo "nothing is shared with huggingface_hub: it cannot be installed here"
+fi
+
+# The subnet's own package, against which the local network is tested; skipped
+# where it cannot be had, and failed when REQUIRE_BITTENSOR is set.
+echo "== bittensor"
+if python3 -c "import bittensor" >/dev/null 2>&1 ||
+    python3 -m pip install --quiet --target "$tools/bittensor" bittensor==11.3.0; then
+    export REQUIRE_BITTENSOR="${REQUIRE_BITTENSOR-1}"
+else
+    echo "the local network is not tested with bittensor: it cannot be installed here"
 fi
 
 echo "== format"

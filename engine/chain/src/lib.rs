@@ -4,6 +4,7 @@
 //! opens the validator's key, and nothing else depends on the client.
 
 mod address;
+mod beacon;
 mod limits;
 pub mod local;
 pub mod localnet;
@@ -12,6 +13,7 @@ mod timelock;
 mod wallet;
 
 pub use address::{Address, AddressError};
+pub use beacon::{BEACON_KEY_BYTES, Beacon, BeaconKey, BeaconKeyError, round_at};
 pub use evaltasks_core::chain::{
     Chain, Commitment, ExtrinsicRefusal, Metagraph, Neuron, Receipt, Retry, SetWeightsError,
     SubnetView, WeightRules, WeightsRefusal,
@@ -21,6 +23,7 @@ pub use subtensor::{
     SubtensorOptions,
 };
 pub use timelock::{
-    COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, reveal_round, unlock,
+    COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, lock_for, reveal_round,
+    unlock,
 };
 pub use wallet::{Hotkey, MAX_KEY_BYTES, OpenedHotkey, Password, WalletError, open_hotkey};

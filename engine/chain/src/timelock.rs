@@ -6,7 +6,7 @@
 //! are those of the subnet's own tools (`bittensor-drand`), version 4.
 
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
-use parity_scale_codec::Encode;
+use parity_scale_codec::{Decode, Encode};
 use rand_core::{CryptoRng, RngCore};
 use timelock::block_ciphers::AESGCMBlockCipherProvider;
 use timelock::engines::EngineBLS;
@@ -15,29 +15,21 @@ use timelock::ibe::fullident::Identity;
 use timelock::tlock::{TLECiphertext, tld, tle};
 use zeroize::Zeroizing;
 
-use sha2::{Digest, Sha256};
+use crate::beacon::{BeaconKey, round_at, round_identity};
 
 /// Bytes of a ciphertext that the chain takes.
 pub const MAX_COMMIT_BYTES: usize = 5000;
 /// Version of a commit in this form.
 pub const COMMIT_VERSION: u16 = 4;
-/// When quicknet's first round was, in seconds since 1970.
-const GENESIS_SECONDS: u64 = 1_692_803_367;
-/// Seconds between two rounds.
-const PERIOD_SECONDS: u64 = 3;
 /// Blocks after the first one that may reveal, so that the round is surely over by then.
 const MARGIN_BLOCKS: u64 = 3;
-/// Quicknet's public key: a point of BLS12-381's second group, compressed.
-const PUBLIC_KEY: &str = "83cf0f2896adee7eb8b5f01fcad3912212c437e0073e911fb90022d3e760183c\
-                          8c4b450b6a0a6c3ac6a5776a2d1064510d1fec758c921cc22b0e17e63aaf4bcb\
-                          5ed66304de9cf809bd274ca73bab4af5a6e9c76a4bc09e76eae8991ef5ece45a";
 /// Bytes of the point that a ciphertext begins with.
 const POINT_BYTES: usize = 96;
 /// Bytes of each of the two hashes after it.
 const HASH_BYTES: usize = 32;
 
 /// What a validator commits to.
-#[derive(Clone, Debug, PartialEq, Eq, Encode)]
+#[derive(Clone, Debug, PartialEq, Eq, Decode, Encode)]
 pub struct WeightsPayload {
     /// Whose weights.
     pub hotkey: Vec<u8>,
@@ -69,7 +61,7 @@ pub enum TimelockError {
     WrongSignature,
 }
 
-/// Encrypts a payload until the beacon has signed `round`.
+/// Encrypts a payload until quicknet has signed `round`.
 ///
 /// # Errors
 /// Payloads that the chain would not take.
@@ -78,13 +70,24 @@ pub fn lock(
     round: u64,
     random: &mut (impl RngCore + CryptoRng),
 ) -> Result<Vec<u8>, TimelockError> {
+    lock_for(&BeaconKey::QUICKNET, payload, round, random)
+}
+
+/// Encrypts a payload until the beacon of this key has signed `round`.
+///
+/// # Errors
+/// Payloads that the chain would not take.
+pub fn lock_for(
+    beacon: &BeaconKey,
+    payload: &[u8],
+    round: u64,
+    random: &mut (impl RngCore + CryptoRng),
+) -> Result<Vec<u8>, TimelockError> {
     let failed = |error: &dyn std::fmt::Debug| TimelockError::Encrypt(format!("{error:?}"));
     if payload.len() > MAX_COMMIT_BYTES {
         return Err(TimelockError::TooLarge { bytes: payload.len() });
     }
-    let public = hex::decode(PUBLIC_KEY).map_err(|error| failed(&error))?;
-    let public = <TinyBLS381 as EngineBLS>::PublicKeyGroup::deserialize_compressed(&public[..])
-        .map_err(|error| failed(&error))?;
+    let public = beacon.point().map_err(|error| failed(&error))?;
     let mut key = Zeroizing::new([0; 32]);
     random.fill_bytes(key.as_mut_slice());
     let identity = Identity::new(b"", &round_identity(round));
@@ -128,12 +131,7 @@ pub fn unlock(ciphertext: &[u8], signature: &[u8]) -> Result<Vec<u8>, TimelockEr
 pub fn reveal_round(now_ms: u64, head: u64, reveal_block: u64, block_time_ms: u64) -> u64 {
     let blocks = reveal_block.saturating_add(MARGIN_BLOCKS).saturating_sub(head);
     let at_ms = now_ms.saturating_add(blocks.saturating_mul(block_time_ms));
-    at_ms.saturating_sub(GENESIS_SECONDS * 1000) / (PERIOD_SECONDS * 1000)
-}
-
-/// What the beacon signs in a round.
-fn round_identity(round: u64) -> [u8; 32] {
-    Sha256::digest(round.to_be_bytes()).into()
+    round_at(at_ms)
 }
 
 /// The subnet's tools write the length before each hash; the library does not.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use evaltasks::commands::{
-    self, Outcome, cache, check, compare, data, inspect, loss, plugin, rank, run, schema, simulate,
-    submit, tasks, validate, verify, worker,
+    self, Outcome, cache, check, compare, data, inspect, localnet, loss, plugin, rank, run, schema,
+    simulate, submit, tasks, validate, verify, worker,
 };
 
 /// Ranks machine-learning models: a competition file and a handful of models
@@ -51,6 +51,8 @@ enum Command {
     Rank(rank::Arguments),
     /// Play a subnet through, and say what its rules pay to whom
     Simulate(simulate::Arguments),
+    /// Run a subnet's whole network on this machine
+    Localnet(localnet::Arguments),
     /// Show what a model is, and which competitions would accept it
     Inspect(inspect::Arguments),
     /// Check a model, and commit it on the subnet's chain
@@ -93,6 +95,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Validate(arguments) => validate::run(arguments),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
+        Command::Localnet(arguments) => localnet::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Submit(arguments) => submit::run(arguments),
         Command::Tasks(arguments) => tasks::run(arguments),

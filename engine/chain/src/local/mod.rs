@@ -2,26 +2,29 @@
 //! epochs, without a network.
 //!
 //! What is left out of the real chain: fees, coldkeys, the market for tokens
-//! (emission is so much per block, and is not staked), the owner's cut, and
-//! everything that only an owner or root may do. Nothing here looks at a clock:
+//! (emission is so much per block, and is not staked), the owner's cut, a second
+//! mechanism, and everything that only an owner or root may do. Nothing here looks at a clock:
 //! a block is made when somebody asks for one.
 
+pub(crate) mod commits;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
-mod weights;
+mod view;
+pub(crate) mod weights;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use evaltasks_core::chain::{
-    Chain, Commitment, Metagraph, Neuron, Receipt, SetWeightsError, WeightRules, WeightsRefusal,
+    Chain, Commitment, Metagraph, Receipt, SetWeightsError, WeightRules, WeightsRefusal,
 };
 use evaltasks_core::random::{Seed, words};
 use evaltasks_core::source::SourceError;
 use evaltasks_core::yuma::{EpochRules, Outcome, max_upscaled};
 
-use state::{Registered, State};
+use commits::Opened;
+use state::State;
 pub use weights::WeightsCall;
 
 /// Blocks whose state can be asked for, as of a node that is no archive.
@@ -52,8 +55,20 @@ pub struct LocalSubnet {
     pub commit_reveal: bool,
     /// Epochs from a commit to its weights.
     pub reveal_period_epochs: u64,
+    /// When epochs are.
+    pub schedule: EpochSchedule,
     /// Tempo and consensus.
     pub epoch: EpochRules,
+}
+
+/// At which blocks an epoch takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochSchedule {
+    /// `tempo` blocks after the last one.
+    SinceLast,
+    /// Where `tempo + 1` divides `block + netuid + 1`: the rule of runtimes
+    /// until the middle of 2026.
+    ByNumber,
 }
 
 impl Default for LocalSubnet {
@@ -69,6 +84,7 @@ impl Default for LocalSubnet {
             weights_version: 0,
             commit_reveal: false,
             reveal_period_epochs: 1,
+            schedule: EpochSchedule::SinceLast,
             epoch: EpochRules::default(),
         }
     }
@@ -144,7 +160,7 @@ impl LocalChain {
     pub fn new(subnet: LocalSubnet, seed: Seed) -> LocalChain {
         let genesis = State::default();
         let mut building = genesis.clone();
-        building.begin_next(&subnet);
+        building.begin_next(&subnet, |_| Opened::NotYet);
         let blocks = Mutex::new(Blocks { finished: VecDeque::from([genesis]), building });
         LocalChain { subnet, seed, blocks }
     }
@@ -158,7 +174,7 @@ impl LocalChain {
         if blocks.finished.len() > KEPT_BLOCKS {
             blocks.finished.pop_front();
         }
-        blocks.building.begin_next(&self.subnet);
+        blocks.building.begin_next(&self.subnet, |_| Opened::NotYet);
         number
     }
 
@@ -261,52 +277,20 @@ impl Chain for LocalValidator<'_> {
     }
 
     fn metagraph(&self, block: u64) -> Result<Metagraph, SourceError> {
-        self.chain.at(block, |state| {
-            let ledger = &state.ledger;
-            let neuron = |(uid, one): (usize, &Registered)| Neuron {
-                uid: uid as u16,
-                hotkey: one.hotkey.clone(),
-                stake: ledger.stake(&one.hotkey) as f64 / UNITS_PER_TOKEN as f64,
-                validator_permit: one.participant.validator_permit,
-                last_update: one.participant.last_update,
-                registered_at: one.participant.registered_at,
-                incentive: share(one.outcome.as_ref().map(|outcome| outcome.incentive)),
-                dividends: share(one.outcome.as_ref().map(|outcome| outcome.dividends)),
-            };
-            let neurons = ledger.neurons.iter().enumerate().map(neuron).collect();
-            Metagraph { block, neurons }
-        })
+        self.chain.at(block, State::metagraph)
     }
 
     /// Of those who are registered, in uid order.
     fn commitments(&self, block: u64) -> Result<Vec<Commitment>, SourceError> {
-        self.chain.at(block, |state| {
-            let ledger = &state.ledger;
-            let of = |one: &Registered| ledger.commitments.get(&one.hotkey).cloned();
-            ledger.neurons.iter().filter_map(of).collect()
-        })
+        self.chain.at(block, State::commitments)
     }
 
     fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError> {
-        self.chain.at(block, |state| {
-            let neurons = state.ledger.neurons.iter();
-            neurons.map(|one| one.participant.weights.clone()).collect()
-        })
+        self.chain.at(block, State::weights)
     }
 
     fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError> {
-        let subnet = &self.chain.subnet;
-        self.chain.at(block, |state| WeightRules {
-            tempo_blocks: subnet.epoch.tempo_blocks,
-            rate_limit_blocks: subnet.rate_limit_blocks,
-            min_weights: subnet.min_weights,
-            version_key: subnet.weights_version,
-            max_weight: subnet.max_weight,
-            commit_reveal: subnet.commit_reveal,
-            commit_version: 0,
-            reveal_period_epochs: 0,
-            next_epoch_block: state.next_epoch(subnet),
-        })
+        self.chain.at(block, |state| state.weight_rules(&self.chain.subnet))
     }
 
     fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
@@ -326,9 +310,4 @@ impl Chain for LocalValidator<'_> {
         let extrinsic = format!("0x{block:032x}{index:032x}");
         Ok(Receipt { block, extrinsic, reveal_round: None })
     }
-}
-
-/// Of a whole.
-fn share(of_65535: Option<u16>) -> f64 {
-    f64::from(of_65535.unwrap_or(0)) / f64::from(u16::MAX)
 }

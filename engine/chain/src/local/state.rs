@@ -7,7 +7,8 @@ use evaltasks_core::chain::Commitment;
 use evaltasks_core::commitment::MAX_COMMITMENT_BYTES;
 use evaltasks_core::yuma::{Outcome, Participant, epoch};
 
-use super::{Earned, LocalChainError, LocalSubnet};
+use super::commits::{Opened, TimelockedCommit};
+use super::{Earned, EpochSchedule, LocalChainError, LocalSubnet};
 
 /// A subnet at the end of a block, or while one is being made.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct State {
     pub extrinsics: u32,
     /// Block of the last epoch.
     pub last_epoch: u64,
+    /// Epochs so far.
+    pub epochs: u64,
     /// What the next epoch pays.
     pub pending: u64,
     /// Blocks in which nothing happens share it.
@@ -35,6 +38,8 @@ pub struct Ledger {
     /// What commitments were sent as, by hotkey; none of those that are plain
     /// bytes.
     pub commitment_info: BTreeMap<String, Vec<u8>>,
+    /// Weights that nobody can read yet, by the epoch of their commit.
+    pub commits: BTreeMap<u64, Vec<TimelockedCommit>>,
     /// By hotkey.
     pub earned: BTreeMap<String, Earned>,
     /// Who owns a hotkey.
@@ -77,21 +82,48 @@ impl State {
         Arc::make_mut(&mut self.ledger)
     }
 
-    /// Begins the next block: emission comes in, and an epoch takes place
-    /// before any extrinsic when one is due.
-    pub fn begin_next(&mut self, subnet: &LocalSubnet) {
+    /// Begins the next block: emission comes in, commits are revealed, and an
+    /// epoch takes place before any extrinsic when one is due. `open` is asked
+    /// for what was committed. Gives the hotkeys whose weights were revealed.
+    pub fn begin_next(
+        &mut self,
+        subnet: &LocalSubnet,
+        open: impl FnMut(&TimelockedCommit) -> Opened,
+    ) -> Vec<String> {
+        let is_due = self.block + 1 >= self.next_epoch(subnet);
         self.block += 1;
         self.extrinsics = 0;
         self.pending = self.pending.saturating_add(subnet.emission_per_block);
-        if self.block >= self.next_epoch(subnet) {
+        if is_due {
             self.last_epoch = self.block;
+            self.epochs += 1;
+        }
+        let revealed = self.reveal(subnet, open);
+        if is_due {
             self.epoch(subnet);
         }
+        revealed
     }
 
     /// The block of the next epoch.
     pub fn next_epoch(&self, subnet: &LocalSubnet) -> u64 {
-        self.last_epoch + subnet.epoch.tempo_blocks
+        match subnet.schedule {
+            EpochSchedule::SinceLast => self.last_epoch + subnet.epoch.tempo_blocks,
+            EpochSchedule::ByNumber => {
+                let length = subnet.epoch.tempo_blocks + 1;
+                self.block + length - (self.block + u64::from(subnet.netuid) + 1) % length
+            }
+        }
+    }
+
+    /// The number of the epoch that this block is in.
+    pub fn epoch_index(&self, subnet: &LocalSubnet) -> u64 {
+        match subnet.schedule {
+            EpochSchedule::SinceLast => self.epochs,
+            EpochSchedule::ByNumber => {
+                (self.block + u64::from(subnet.netuid) + 1) / (subnet.epoch.tempo_blocks + 1)
+            }
+        }
     }
 
     fn epoch(&mut self, subnet: &LocalSubnet) {

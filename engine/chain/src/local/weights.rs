@@ -1,4 +1,5 @@
-//! The extrinsics `set_weights` and `set_mechanism_weights`.
+//! Setting weights: the extrinsics `set_weights` and `set_mechanism_weights`,
+//! and what a commit becomes.
 
 use std::collections::BTreeSet;
 
@@ -34,12 +35,33 @@ impl State {
     ) -> Result<(), WeightsRefusal> {
         self.take_index();
         let block = self.block;
-        let uid = check(&self.ledger, block, hotkey, call, subnet)?;
+        let uid = check(&self.ledger, block, hotkey, call, subnet, Way::Plain)?;
         let participant = &mut self.ledger_mut().neurons[uid].participant;
         participant.weights = stored(call);
         participant.last_update = block;
         Ok(())
     }
+
+    /// Sets weights that were committed before.
+    pub fn set_revealed_weights(
+        &mut self,
+        hotkey: &str,
+        call: &WeightsCall<'_>,
+        subnet: &LocalSubnet,
+    ) -> Result<(), WeightsRefusal> {
+        let uid = check(&self.ledger, self.block, hotkey, call, subnet, Way::Revealed)?;
+        self.ledger_mut().neurons[uid].participant.weights = stored(call);
+        Ok(())
+    }
+}
+
+/// How weights come to the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By an extrinsic that everybody can read.
+    Plain,
+    /// By a commit, which the rate limit was for.
+    Revealed,
 }
 
 /// The uid of whoever may set these weights.
@@ -49,12 +71,14 @@ fn check(
     hotkey: &str,
     call: &WeightsCall<'_>,
     subnet: &LocalSubnet,
+    way: Way,
 ) -> Result<usize, WeightsRefusal> {
     let demand = |fine: bool, otherwise: WeightsRefusal| if fine { Ok(()) } else { Err(otherwise) };
     let neurons = ledger.neurons.len();
     let &WeightsCall { uids, weights, version_key, .. } = call;
 
-    demand(!subnet.commit_reveal, WeightsRefusal::CommitRevealEnabled)?;
+    let is_plain = way == Way::Plain;
+    demand(!(is_plain && subnet.commit_reveal), WeightsRefusal::CommitRevealEnabled)?;
     demand(call.netuid != 0, WeightsRefusal::CanNotSetRootNetworkWeights)?;
     demand(uids.len() == weights.len(), WeightsRefusal::WeightVecNotEqualSize)?;
     let known = call.netuid == subnet.netuid && call.mechanism == 0;
@@ -67,8 +91,8 @@ fn check(
     demand(enough, WeightsRefusal::NotEnoughStakeToSetWeights)?;
     let recent = subnet.weights_version == 0 || version_key >= subnet.weights_version;
     demand(recent, WeightsRefusal::IncorrectWeightVersionKey)?;
-    let waited = block.saturating_sub(last_update) >= subnet.rate_limit_blocks || last_update == 0;
-    demand(waited, WeightsRefusal::SettingWeightsTooFast)?;
+    let waited = has_waited(block, last_update, subnet);
+    demand(waited || !is_plain, WeightsRefusal::SettingWeightsTooFast)?;
     let for_itself = matches!(uids, [only] if usize::from(*only) == uid);
     let permitted = validator_permit || for_itself || is_owner;
     demand(permitted, WeightsRefusal::NeuronNoValidatorPermit)?;
@@ -80,6 +104,11 @@ fn check(
     demand(uids.len() >= needed || for_itself, WeightsRefusal::WeightVecLengthIsLow)?;
     demand(within(weights, subnet.max_weight) || for_itself, WeightsRefusal::MaxWeightExceeded)?;
     Ok(uid)
+}
+
+/// Whether the rate limit lets a neuron set or commit weights.
+pub fn has_waited(block: u64, last_update: u64, subnet: &LocalSubnet) -> bool {
+    block.saturating_sub(last_update) >= subnet.rate_limit_blocks || last_update == 0
 }
 
 /// Whether no weight is a larger share of all than `most` is of 65535.

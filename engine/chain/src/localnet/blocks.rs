@@ -143,6 +143,11 @@ impl Blocks {
         self.best.last().copied().unwrap_or_default()
     }
 
+    /// The number of the newest block that nothing can replace.
+    pub fn finalized_number(&self) -> u32 {
+        self.finalized
+    }
+
     /// The hash of the newest block that nothing can replace.
     pub fn finalized_hash(&self) -> Hash {
         self.hash(self.finalized).unwrap_or_default()

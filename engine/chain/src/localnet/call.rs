@@ -4,11 +4,13 @@ use evaltasks_core::chain::WeightsRefusal;
 use subxt::dynamic::Value;
 use subxt::ext::scale_value::ValueDef;
 
+use super::blocks::blake2_256;
 use super::extrinsic::Arguments;
-use super::runtime::{Runtime, RuntimeError};
+use super::runtime::Runtime;
 use super::state::{Event, Snapshot};
 use super::value::{as_numbers, number};
 use crate::Address;
+use crate::local::commits::CommitCall;
 use crate::local::{LocalChainError, WeightsCall};
 
 /// What somebody asks the chain for.
@@ -16,6 +18,8 @@ use crate::local::{LocalChainError, WeightsCall};
 pub enum Call {
     /// `set_weights` and `set_mechanism_weights`.
     SetWeights { netuid: u16, mechanism: u8, uids: Vec<u16>, weights: Vec<u16>, version_key: u64 },
+    /// `commit_timelocked_weights` and `commit_timelocked_mechanism_weights`.
+    CommitWeights { netuid: u16, mechanism: u8, ciphertext: Vec<u8>, round: u64, version: u16 },
     /// `set_commitment`.
     SetCommitment {
         netuid: u16,
@@ -35,20 +39,26 @@ pub enum Call {
 }
 
 /// Why a call did nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    pub pallet: &'static str,
-    pub error: &'static str,
+    pallet: &'static str,
+    error: String,
 }
 
 impl Refusal {
-    const fn of_subtensor(error: &'static str) -> Refusal {
-        Refusal { pallet: "SubtensorModule", error }
+    fn of_subtensor(error: impl Into<String>) -> Refusal {
+        Refusal { pallet: "SubtensorModule", error: error.into() }
     }
 
-    /// As the runtime encodes it.
-    pub fn dispatch_error(&self, runtime: &Runtime) -> Result<Value, RuntimeError> {
-        runtime.module_error(self.pallet, self.error)
+    fn of_commitments(error: &str) -> Refusal {
+        Refusal { pallet: "Commitments", error: error.to_owned() }
+    }
+
+    /// As the runtime encodes it; runtimes that have no such error say nothing
+    /// of it.
+    pub fn dispatch_error(&self, runtime: &Runtime) -> Value {
+        let error = runtime.module_error(self.pallet, &self.error);
+        error.unwrap_or_else(|_| Value::unnamed_variant("Other", []))
     }
 }
 
@@ -64,11 +74,9 @@ impl From<LocalChainError> for Refusal {
         match error {
             L::AlreadyRegistered { .. } => Refusal::of_subtensor("HotKeyAlreadyRegisteredInSubNet"),
             L::NoPlace => Refusal::of_subtensor("NoNeuronIdAvailable"),
-            L::NotRegistered { .. } => {
-                Refusal { pallet: "Commitments", error: "AccountNotAllowedCommit" }
-            }
+            L::NotRegistered { .. } => Refusal::of_commitments("AccountNotAllowedCommit"),
             L::CommitmentTooLong { .. } | L::NoState { .. } => {
-                Refusal { pallet: "Commitments", error: "SpaceLimitExceeded" }
+                Refusal::of_commitments("SpaceLimitExceeded")
             }
         }
     }
@@ -79,6 +87,10 @@ impl Call {
     pub fn read(pallet: &str, call: &str, arguments: &Arguments, info: Option<Vec<u8>>) -> Call {
         let understood = match (pallet, call) {
             ("SubtensorModule", "set_weights" | "set_mechanism_weights") => weights(arguments),
+            (
+                "SubtensorModule",
+                "commit_timelocked_weights" | "commit_timelocked_mechanism_weights",
+            ) => commit(arguments),
             ("SubtensorModule", "burned_register" | "register") => register(arguments),
             ("SubtensorModule", "add_stake") => stake(arguments),
             ("Commitments", "set_commitment") => commitment(arguments, info),
@@ -93,7 +105,15 @@ impl Call {
 
     /// Whether it sets weights in any form.
     pub fn sets_weights(&self) -> bool {
-        matches!(self, Call::SetWeights { .. })
+        matches!(self, Call::SetWeights { .. } | Call::CommitWeights { .. })
+    }
+
+    /// The round of the beacon that opens what is committed.
+    pub fn reveal_round(&self) -> Option<u64> {
+        match self {
+            Call::CommitWeights { round, .. } => Some(*round),
+            _ => None,
+        }
     }
 
     /// Does it, and says what happened, or why nothing did.
@@ -112,6 +132,19 @@ impl Call {
                 now.state.set_weights(&hotkey, &call, &subnet)?;
                 let uid = now.state.ledger.uid(&hotkey).unwrap_or_default() as u16;
                 Ok(vec![Event::of_subtensor("WeightsSet", [number(*netuid), number(uid)])])
+            }
+            Call::CommitWeights { netuid, mechanism, ciphertext, round, version } => {
+                let call = CommitCall {
+                    netuid: *netuid,
+                    mechanism: *mechanism,
+                    ciphertext,
+                    round: *round,
+                    version: *version,
+                };
+                now.state.commit_timelocked(&hotkey, &call, &subnet, now.round())?;
+                let hash = Value::from_bytes(blake2_256(ciphertext));
+                let fields = [Value::from_bytes(signer), number(*netuid), hash, number(*round)];
+                Ok(vec![Event::of_subtensor("TimelockedWeightsCommitted", fields)])
             }
             Call::SetCommitment { netuid, data, info } => {
                 if *netuid != subnet.netuid {
@@ -145,7 +178,8 @@ impl Call {
                 let ledger = now.state.ledger_mut();
                 let balance = ledger.balances.get_mut(&coldkey);
                 let balance = balance.filter(|balance| **balance >= *units);
-                let balance = balance.ok_or(Refusal::of_subtensor("NotEnoughBalanceToStake"))?;
+                let balance =
+                    balance.ok_or_else(|| Refusal::of_subtensor("NotEnoughBalanceToStake"))?;
                 *balance -= units;
                 let hotkey = Address(*hotkey).to_string();
                 let stake = ledger.stakes.entry(hotkey).or_default();
@@ -155,7 +189,7 @@ impl Call {
             Call::Remark { with_event } => {
                 now.state.take_index();
                 let remarked = |remark: &Vec<u8>| {
-                    let hash = Value::from_bytes(super::blocks::blake2_256(remark));
+                    let hash = Value::from_bytes(blake2_256(remark));
                     let sender = Value::from_bytes(signer);
                     Event::named("System", "Remarked", [("sender", sender), ("hash", hash)])
                 };
@@ -163,7 +197,7 @@ impl Call {
             }
             Call::Unknown => {
                 now.state.take_index();
-                Err(Refusal { pallet: "System", error: "CallFiltered" })
+                Err(Refusal { pallet: "System", error: "CallFiltered".to_owned() })
             }
         }
     }
@@ -176,6 +210,16 @@ fn weights(arguments: &Arguments) -> Option<Call> {
         uids: arguments.numbers("dests")?,
         weights: arguments.numbers("weights")?,
         version_key: arguments.number("version_key")?,
+    })
+}
+
+fn commit(arguments: &Arguments) -> Option<Call> {
+    Some(Call::CommitWeights {
+        netuid: arguments.number("netuid")?,
+        mechanism: mechanism(arguments)?,
+        ciphertext: arguments.numbers("commit")?,
+        round: arguments.number("reveal_round")?,
+        version: arguments.number("commit_reveal_version")?,
     })
 }
 

@@ -4,6 +4,7 @@ use evaltasks_core::random::Seed;
 use sha2::{Digest, Sha256};
 
 use super::blocks::Hash;
+use crate::beacon::{Beacon, BeaconKeyError};
 use crate::local::state::{Ledger, State};
 use crate::local::{LocalSubnet, UNITS_PER_TOKEN};
 
@@ -42,6 +43,14 @@ impl Genesis {
     /// When a block is made.
     pub fn timestamp_ms(&self, number: u32) -> u64 {
         self.start_ms.saturating_add(self.block_time_ms.saturating_mul(number.into()))
+    }
+
+    /// The beacon whose rounds open what is committed here.
+    ///
+    /// # Errors
+    /// Never for any seed that is known.
+    pub fn beacon(&self) -> Result<Beacon, BeaconKeyError> {
+        Beacon::from_seed(self.seed.to_string().as_bytes())
     }
 
     /// The subnet in the first block.

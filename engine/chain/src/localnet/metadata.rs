@@ -6,7 +6,8 @@ use flate2::read::GzDecoder;
 use parity_scale_codec::{Decode, Encode};
 use scale_info::form::PortableForm;
 use scale_info::{
-    Path, PortableType, Type, TypeDef, TypeDefComposite, TypeDefTuple, TypeParameter,
+    Path, PortableType, Type, TypeDef, TypeDefComposite, TypeDefPrimitive, TypeDefTuple,
+    TypeDefVariant, TypeParameter, Variant,
 };
 use subxt::ext::frame_metadata::{
     META_RESERVED, RuntimeMetadata, RuntimeMetadataPrefixed, v14, v15, v16,
@@ -52,6 +53,81 @@ pub fn set_constant(
     constant.value = value;
     Ok(())
 }
+
+/// Adds what runtimes since the middle of 2026 have of epochs, which clients of
+/// those ask for: three numbers of a subnet, which consensus it has, and when the
+/// next epoch is.
+pub fn add_stateful_epochs(metadata: &mut v16::RuntimeMetadataV16) -> Result<(), RuntimeError> {
+    add_next_epoch(metadata)?;
+    let types = &mut metadata.types.types;
+    let variant = |(index, name): (u8, &str)| Variant {
+        name: name.to_owned(),
+        fields: vec![],
+        index,
+        docs: vec![],
+    };
+    let consensus = types.len() as u32;
+    let variants = (0..).zip(["Yuma", "Null"]).map(variant).collect();
+    let path = ["pallet_subtensor", "epoch", "EpochConsensus"].map(str::to_owned);
+    let ty = Type {
+        path: Path::from_segments_unchecked(path),
+        type_params: vec![],
+        type_def: TypeDef::Variant(TypeDefVariant { variants }),
+        docs: vec![],
+    };
+    types.push(PortableType { id: consensus, ty });
+
+    let pallets = metadata.pallets.iter_mut();
+    let mut storages = pallets.filter_map(|pallet| pallet.storage.as_mut());
+    let missing = || RuntimeError::missing("storage", "SubtensorModule", LIKE);
+    let entries = &mut storages
+        .find(|storage| storage.prefix == "SubtensorModule")
+        .ok_or_else(missing)?
+        .entries;
+    // One that is a number of a subnet already.
+    let like = entries.iter().find(|entry| entry.name == LIKE).cloned().ok_or_else(missing)?;
+    for name in ["LastEpochBlock", "PendingEpochAt", "SubnetEpochIndex"] {
+        let docs = Vec::new();
+        entries.push(v16::StorageEntryMetadata { name: name.to_owned(), docs, ..like.clone() });
+    }
+    let v16::StorageEntryType::Map { hashers, key, .. } = like.ty.clone() else {
+        return Err(missing());
+    };
+    let ty = v16::StorageEntryType::Map { hashers, key, value: consensus.into() };
+    let name = "SubnetEpochConsensus".to_owned();
+    entries.push(v16::StorageEntryMetadata { name, ty, default: vec![0], docs: vec![], ..like });
+    Ok(())
+}
+
+/// Adds the function that says when the next epoch is.
+fn add_next_epoch(metadata: &mut v16::RuntimeMetadataV16) -> Result<(), RuntimeError> {
+    const API: &str = "SubnetInfoRuntimeApi";
+    let missing = || RuntimeError::missing("runtime API", API, "get_metagraph");
+    let is_number =
+        |one: &&PortableType| matches!(one.ty.type_def, TypeDef::Primitive(TypeDefPrimitive::U64));
+    let types = &metadata.types.types;
+    let number = types.iter().find(is_number).map(|one| one.id).ok_or_else(missing)?;
+    let is_option = |one: &&PortableType| {
+        let of = one.ty.type_params.first().and_then(|one| one.ty);
+        one.ty.path.segments == ["Option"] && of.is_some_and(|of| of.id == number)
+    };
+    let option = types.iter().find(is_option).map(|one| one.id).ok_or_else(missing)?;
+    let mut apis = metadata.apis.iter_mut();
+    let methods = &mut apis.find(|api| api.name == API).ok_or_else(missing)?.methods;
+    let like = methods.iter().find(|method| method.name == "get_metagraph");
+    let like = like.cloned().ok_or_else(missing)?;
+    let name = "get_next_epoch_start_block".to_owned();
+    methods.push(v16::RuntimeApiMethodMetadata {
+        name,
+        output: option.into(),
+        docs: vec![],
+        ..like
+    });
+    Ok(())
+}
+
+/// A number of a subnet that the runtime has.
+const LIKE: &str = "BlocksSinceLastStep";
 
 /// What a runtime upgrade changes, as one that reads by position would notice.
 pub fn upgrade(metadata: &mut v16::RuntimeMetadataV16) -> Result<(), RuntimeError> {

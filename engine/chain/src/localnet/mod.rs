@@ -14,6 +14,7 @@ mod connections;
 mod extrinsic;
 mod faults;
 mod genesis;
+mod keys;
 mod metadata;
 mod node;
 mod pool;
@@ -29,17 +30,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evaltasks_core::chain::SubnetView;
+use evaltasks_core::yuma::Outcome;
 use jsonrpsee::server::{ServerHandle, stop_channel};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime as Tokio};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::MissedTickBehavior;
 
+use blocks::to_hex;
 use connections::Connections;
 pub use faults::Fault;
 pub use genesis::{Genesis, Participant};
+pub use keys::{DevelopmentKey, HOTKEY, KeysError, write_wallet};
 use node::Node;
 pub use runtime::RuntimeError;
 
+use crate::beacon::{BeaconKey, BeaconKeyError};
 use crate::local::LocalSubnet;
 
 /// Blocks whose state can be asked for, as of a node that is no archive.
@@ -79,6 +87,29 @@ pub struct LocalnetOptions {
     /// Whether blocks come by themselves, each [`Genesis::block_time_ms`];
     /// else only when `localnet_produceBlocks` asks for them.
     pub is_paced: bool,
+    /// What goes wrong, right after which block.
+    pub faults: Vec<(u32, Fault)>,
+}
+
+/// Where a network stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Number of the newest block.
+    pub block: u32,
+    /// Its hash.
+    pub hash: String,
+    /// Number of the newest block that is final.
+    pub finalized: u32,
+    /// Timestamp of the newest block, in milliseconds since 1970.
+    pub timestamp_ms: u64,
+    /// Extrinsics in the newest block.
+    pub extrinsics: usize,
+    /// Extrinsics that wait for a block.
+    pub waiting: usize,
+    /// Block of the last epoch.
+    pub last_epoch: u64,
+    /// Version of the runtime.
+    pub spec_version: u32,
 }
 
 /// Why there is no network. Reads after "failed to ...".
@@ -87,6 +118,9 @@ pub enum LocalnetError {
     /// The metadata lacks something.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The beacon has no key.
+    #[error(transparent)]
+    Beacon(#[from] BeaconKeyError),
     /// The address is taken, or is none of this machine's.
     #[error("listen on {address}")]
     Listen {
@@ -120,7 +154,7 @@ impl Localnet {
     /// # Errors
     /// When it cannot listen, or the metadata lacks what it needs.
     pub fn start(options: LocalnetOptions) -> Result<Localnet, LocalnetError> {
-        let LocalnetOptions { listen, genesis, is_paced } = options;
+        let LocalnetOptions { listen, genesis, is_paced, faults } = options;
         let block_time = Duration::from_millis(genesis.block_time_ms.max(1));
         let node = Arc::new(Node::new(genesis)?);
         let tokio = Builder::new_multi_thread()
@@ -143,6 +177,10 @@ impl Localnet {
             rpc::module(context).map_err(|error| LocalnetError::Methods(error.to_string()))?;
         let (stop, handle) = stop_channel();
         tokio.spawn(Arc::clone(&connections).serve(listener, module.into(), stop));
+        if !faults.is_empty() {
+            let heads = node.all_heads.subscribe();
+            tokio.spawn(go_wrong(Arc::clone(&node), Arc::clone(&connections), heads, faults));
+        }
         if is_paced {
             tokio.spawn(pace(Arc::clone(&node), block_time));
         }
@@ -157,6 +195,11 @@ impl Localnet {
     /// What clients connect to.
     pub fn url(&self) -> String {
         format!("ws://{}", self.address)
+    }
+
+    /// The key that weights are locked with here, in place of quicknet's.
+    pub fn beacon_key(&self) -> &BeaconKey {
+        self.node.beacon().public()
     }
 
     /// Makes a block at once.
@@ -185,6 +228,64 @@ impl Localnet {
     pub fn block(&self) -> u32 {
         self.node.blocks(|blocks| blocks.best_number())
     }
+
+    /// The hash of the first block.
+    pub fn genesis_hash(&self) -> String {
+        self.node.blocks(|blocks| to_hex(&blocks.hash(0).unwrap_or_default()))
+    }
+
+    /// Who is registered, by uid: SS58 addresses.
+    pub fn hotkeys(&self) -> Vec<String> {
+        let state = self.node.best_state();
+        let neurons = state.iter().flat_map(|state| &state.state.ledger.neurons);
+        neurons.map(|neuron| neuron.hotkey.clone()).collect()
+    }
+
+    /// The subnet after a block of the best chain, as it is in memory: neurons,
+    /// commitments and rules. None where the state is not kept.
+    pub fn view(&self, block: u32) -> Option<SubnetView> {
+        let (hash, state) = self.node.blocks(|blocks| {
+            let block = blocks.at(block)?;
+            Some((block.hash, block.state.clone()?))
+        })?;
+        Some(SubnetView {
+            block_hash: to_hex(&hash),
+            metagraph: state.state.metagraph(),
+            commitments: state.state.commitments(),
+            rules: state.state.weight_rules(&state.subnet),
+        })
+    }
+
+    /// What each neuron gives others after the newest block, in uid order.
+    pub fn weights(&self) -> Vec<Vec<(u16, u16)>> {
+        self.node.best_state().map(|state| state.state.weights()).unwrap_or_default()
+    }
+
+    /// What the last epoch made of a hotkey, by the newest block; none before
+    /// its first.
+    pub fn outcome(&self, hotkey: &str) -> Option<Outcome> {
+        let state = self.node.best_state()?;
+        let neurons = &state.state.ledger.neurons;
+        neurons.iter().find(|one| one.hotkey == hotkey)?.outcome.clone()
+    }
+
+    /// Where it stands.
+    pub fn summary(&self) -> Summary {
+        let waiting = self.node.pending().len();
+        let (block, finalized) =
+            self.node.blocks(|blocks| (blocks.best().cloned(), blocks.finalized_number()));
+        let state = block.as_ref().and_then(|block| block.state.as_ref());
+        Summary {
+            block: block.as_ref().map_or(0, |block| block.header.number),
+            hash: to_hex(&block.as_ref().map_or([0; 32], |block| block.hash)),
+            finalized,
+            timestamp_ms: state.map_or(0, |state| state.timestamp_ms),
+            extrinsics: block.as_ref().map_or(0, |block| block.extrinsics.len()),
+            waiting,
+            last_epoch: state.map_or(0, |state| state.state.last_epoch),
+            spec_version: state.map_or(0, |state| state.runtime.spec_version),
+        }
+    }
 }
 
 impl Drop for Localnet {
@@ -200,6 +301,23 @@ fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, TcpListener::from_std(listener)?))
+}
+
+/// Lets faults happen once their blocks are there.
+async fn go_wrong(
+    node: Arc<Node>,
+    connections: Arc<Connections>,
+    mut heads: broadcast::Receiver<serde_json::Value>,
+    mut faults: Vec<(u32, Fault)>,
+) {
+    while !matches!(heads.recv().await, Err(RecvError::Closed)) {
+        let block = node.blocks(|blocks| blocks.best_number());
+        for (_, fault) in faults.extract_if(.., |(at, _)| *at <= block) {
+            if let Err(error) = fault.happen(&node, &connections) {
+                tracing::error!(%error, "failed to let something go wrong");
+            }
+        }
+    }
 }
 
 async fn pace(node: Arc<Node>, block_time: Duration) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blake2::{Blake2b256, Digest};
-use parity_scale_codec::Encode;
+use parity_scale_codec::{Decode, Encode};
 use serde_json::Value as Json;
 use subxt::dynamic::Value;
 use tokio::sync::{broadcast, mpsc};
@@ -12,16 +12,21 @@ use tokio::sync::{broadcast, mpsc};
 use super::blocks::{Block, Blocks, Hash, Header, blake2_256};
 use super::extrinsic::{self, Signed};
 use super::genesis::Genesis;
-use super::pool::{Invalid, Pending, Pool, Rejection, STAKE_TOO_LOW, Status};
+use super::pool::{INVALID_REVEAL_ROUND, Invalid, Pending, Pool, Rejection, STAKE_TOO_LOW, Status};
 use super::runtime::{Runtime, RuntimeError};
 use super::state::{Event, Phase, Snapshot, encode_events};
-use super::{MAX_BLOCK_EXTRINSICS, MAX_QUEUED_HEADS};
+use super::storage::account;
+use super::{LocalnetError, MAX_BLOCK_EXTRINSICS, MAX_QUEUED_HEADS};
 use crate::Address;
+use crate::beacon::Beacon;
+use crate::local::commits::{Opened, TimelockedCommit};
+use crate::timelock::{WeightsPayload, unlock};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Node {
     genesis: Genesis,
+    beacon: Beacon,
     inner: Mutex<Inner>,
     /// Headers of blocks that became the best.
     pub best_heads: broadcast::Sender<Json>,
@@ -51,8 +56,10 @@ struct Inner {
 
 impl Node {
     /// A chain of its first block.
-    pub fn new(genesis: Genesis) -> Result<Node, RuntimeError> {
-        let runtime = Arc::new(Runtime::finney(genesis.block_time_ms)?);
+    pub fn new(genesis: Genesis) -> Result<Node, LocalnetError> {
+        let beacon = genesis.beacon()?;
+        let runtime = Runtime::finney(genesis.block_time_ms, genesis.subnet.schedule)?;
+        let runtime = Arc::new(runtime);
         let snapshot = Snapshot {
             subnet: genesis.subnet,
             state: genesis.state(),
@@ -84,6 +91,7 @@ impl Node {
         };
         Ok(Node {
             genesis,
+            beacon,
             inner: Mutex::new(inner),
             best_heads: broadcast::channel(MAX_QUEUED_HEADS).0,
             all_heads: broadcast::channel(MAX_QUEUED_HEADS).0,
@@ -195,6 +203,31 @@ impl Node {
         Ok(())
     }
 
+    /// The beacon of this network.
+    pub fn beacon(&self) -> &Beacon {
+        &self.beacon
+    }
+
+    fn open(&self, commit: &TimelockedCommit, round: u64) -> Opened {
+        if commit.round > round {
+            return Opened::NotYet;
+        }
+        let payload = self
+            .beacon
+            .sign(commit.round)
+            .ok()
+            .and_then(|signature| unlock(&commit.ciphertext, &signature).ok())
+            .and_then(|bytes| WeightsPayload::decode(&mut &bytes[..]).ok());
+        match payload {
+            Some(payload)
+                if account(&commit.hotkey).is_some_and(|one| one[..] == payload.hotkey) =>
+            {
+                Opened::Weights(payload)
+            }
+            _ => Opened::Unusable,
+        }
+    }
+
     fn produce_in(&self, inner: &mut Inner, with_pool: bool) -> Result<(), RuntimeError> {
         let Some((parent, before)) =
             inner.blocks.best().and_then(|block| Some((Arc::clone(block), block.state.clone()?)))
@@ -206,8 +239,16 @@ impl Node {
         let mut now = Snapshot::clone(&before);
         now.parent = parent.hash;
         now.timestamp_ms = self.genesis.timestamp_ms(number);
-        now.state.begin_next(&now.subnet);
+        let round = now.round();
+        let revealed = now.state.begin_next(&now.subnet, |one| self.open(one, round));
         let mut events = Vec::new();
+        for hotkey in revealed.iter().filter_map(|hotkey| account(hotkey)) {
+            let fields = [Value::u128(now.subnet.netuid.into()), Value::from_bytes(hotkey)];
+            events.push((
+                Phase::Initialization,
+                Event::of_subtensor("TimelockedWeightsRevealed", fields),
+            ));
+        }
         let timestamp = timestamp_extrinsic(&runtime, now.timestamp_ms)?;
         events.push((Phase::Extrinsic(now.state.take_index()), Event::success()));
         let mut extrinsics = vec![timestamp];
@@ -224,7 +265,7 @@ impl Node {
                     events.extend(happened.into_iter().map(|event| (phase, event)));
                     Event::success()
                 }
-                Err(refusal) => Event::failure(refusal.dispatch_error(&runtime)?),
+                Err(refusal) => Event::failure(refusal.dispatch_error(&runtime)),
             };
             events.push((phase, last));
             included.push(pending);
@@ -266,6 +307,9 @@ fn validate(signed: &Signed, state: &Snapshot) -> Result<(), Rejection> {
     let stake = state.state.ledger.stake(&hotkey);
     if signed.call.sets_weights() && stake < state.subnet.epoch.stake_threshold {
         return Err(Rejection::Invalid(Invalid::Custom(STAKE_TOO_LOW)));
+    }
+    if signed.call.reveal_round().is_some_and(|round| round < state.round()) {
+        return Err(Rejection::Invalid(Invalid::Custom(INVALID_REVEAL_ROUND)));
     }
     Ok(())
 }

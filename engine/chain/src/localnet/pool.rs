@@ -27,6 +27,8 @@ pub enum Invalid {
 
 /// The stake is too low to set weights.
 pub const STAKE_TOO_LOW: u8 = 1;
+/// The round that opens a commit is over.
+pub const INVALID_REVEAL_ROUND: u8 = 15;
 
 /// What the node answers in place of taking an extrinsic.
 #[derive(Clone, Debug, PartialEq, Eq)]

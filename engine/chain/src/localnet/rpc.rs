@@ -90,6 +90,7 @@ const METHODS: &[(&str, Method)] = &[
     ("author_pendingExtrinsics", |context, _| {
         Ok(context.node.pending().iter().map(|bytes| to_hex(bytes)).collect())
     }),
+    ("localnet_beaconKey", |context, _| Ok(json!(context.node.beacon().public().to_string()))),
     ("localnet_fault", |context, params| {
         let fault: Fault = params.sequence().next()?;
         let happened = fault.happen(&context.node, &context.connections);

@@ -8,6 +8,7 @@ use subxt::ext::scale_value::{Composite, ValueDef, scale};
 use subxt::metadata::Metadata;
 
 use super::metadata;
+use crate::local::EpochSchedule;
 
 /// Which runtime made a block, and how it reads and writes bytes.
 #[derive(Debug)]
@@ -64,9 +65,13 @@ impl RuntimeError {
 }
 
 impl Runtime {
-    /// That of the real chain, with blocks as far apart as is said.
-    pub fn finney(block_time_ms: u64) -> Result<Runtime, RuntimeError> {
+    /// That of the real chain, with blocks as far apart as is said, and what
+    /// clients of stateful epochs look for where there are such.
+    pub fn finney(block_time_ms: u64, schedule: EpochSchedule) -> Result<Runtime, RuntimeError> {
         let mut source = metadata::finney()?;
+        if schedule == EpochSchedule::SinceLast {
+            metadata::add_stateful_epochs(&mut source)?;
+        }
         metadata::set_constant(&mut source, "Aura", "SlotDuration", block_time_ms.encode())?;
         let half = (block_time_ms / 2).encode();
         metadata::set_constant(&mut source, "Timestamp", "MinimumPeriod", half)?;

@@ -8,6 +8,7 @@ use subxt::dynamic::Value;
 use super::blocks::Hash;
 use super::runtime::{Runtime, RuntimeError};
 use super::value::{list, number};
+use crate::beacon::round_at;
 use crate::local::LocalSubnet;
 use crate::local::state::State;
 
@@ -32,6 +33,11 @@ impl Snapshot {
     /// The nonce that an account's next extrinsic has.
     pub fn nonce(&self, account: &[u8; 32]) -> u32 {
         self.nonces.get(account).copied().unwrap_or(0)
+    }
+
+    /// The beacon's newest round.
+    pub fn round(&self) -> u64 {
+        round_at(self.timestamp_ms)
     }
 
     /// Counts an extrinsic of an account.

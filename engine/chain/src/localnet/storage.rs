@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use evaltasks_core::yuma::{Bonding, LiquidAlpha, Outcome};
 use parity_scale_codec::{Compact, Encode};
+use sha2::{Digest, Sha256};
 use subxt::dynamic::Value;
 
 use super::blocks::Blocks;
@@ -12,8 +13,11 @@ use super::runtime::{Runtime, RuntimeError};
 use super::state::Snapshot;
 use super::value::{list, number, numbers, truths};
 use crate::Address;
+use crate::beacon::{Beacon, GENESIS_MS, PERIOD_MS};
 use crate::local::LocalSubnet;
+use crate::local::commits::TimelockedCommit;
 use crate::local::state::Registered;
+use crate::timelock::COMMIT_VERSION;
 
 /// Hashes of earlier blocks that are in storage.
 const BLOCK_HASHES: u32 = 256;
@@ -23,12 +27,13 @@ const SUBTENSOR: &str = "SubtensorModule";
 pub type Storage = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Writes all of storage. Items that the runtime has not are left out.
-pub fn storage(now: &Snapshot, blocks: &Blocks) -> Result<Storage, RuntimeError> {
+pub fn storage(now: &Snapshot, blocks: &Blocks, beacon: &Beacon) -> Result<Storage, RuntimeError> {
     let mut writer = Writer { runtime: &now.runtime, storage: Storage::new() };
     system(&mut writer, now, blocks)?;
     subnet(&mut writer, now)?;
     neurons(&mut writer, now)?;
     commitments(&mut writer, now)?;
+    timelocks(&mut writer, now, beacon)?;
     Ok(writer.storage)
 }
 
@@ -135,6 +140,8 @@ fn subnet(writer: &mut Writer<'_>, now: &Snapshot) -> Result<(), RuntimeError> {
         ("BlocksSinceLastStep", number(now.state.block - now.state.last_epoch)),
         ("LastMechansimStepBlock", number(now.state.last_epoch)),
         ("LastEpochBlock", number(now.state.last_epoch)),
+        ("SubnetEpochIndex", number(now.state.epochs)),
+        ("RevealPeriodEpochs", number(subnet.reveal_period_epochs)),
     ];
     for (entry, value) in of_subnet {
         writer.put(SUBTENSOR, entry, std::slice::from_ref(&netuid), &value)?;
@@ -196,6 +203,46 @@ fn neurons(writer: &mut Writer<'_>, now: &Snapshot) -> Result<(), RuntimeError> 
             let owner = Value::from_bytes(coldkey);
             writer.put(SUBTENSOR, "Owner", &[Value::from_bytes(hotkey)], &owner)?;
         }
+    }
+    Ok(())
+}
+
+/// Weights that nobody can read yet, and the beacon that opens them.
+fn timelocks(writer: &mut Writer<'_>, now: &Snapshot, beacon: &Beacon) -> Result<(), RuntimeError> {
+    writer.put(SUBTENSOR, "CommitRevealWeightsVersion", &[], &number(COMMIT_VERSION))?;
+    let netuid = number(now.subnet.netuid);
+    let mut rounds = BTreeSet::from([now.round()]);
+    for (epoch, commits) in &now.state.ledger.commits {
+        let commit = |one: &TimelockedCommit| {
+            let who = Value::from_bytes(account(&one.hotkey)?);
+            let bytes = Value::from_bytes(&one.ciphertext);
+            Some(list([who, number(one.block), bytes, number(one.round)]))
+        };
+        let value = list(commits.iter().filter_map(commit));
+        let keys = [netuid.clone(), number(*epoch)];
+        writer.put(SUBTENSOR, "TimelockedWeightCommits", &keys, &value)?;
+        rounds.extend(commits.iter().map(|one| one.round).filter(|round| *round <= now.round()));
+    }
+    let bytes = |bytes: &[u8]| Value::from_bytes(bytes);
+    let config = Value::named_composite([
+        ("public_key", bytes(beacon.public().as_bytes())),
+        ("period", number(PERIOD_MS / 1000)),
+        ("genesis_time", number(GENESIS_MS / 1000)),
+        ("hash", bytes(&[])),
+        ("group_hash", bytes(&[])),
+        ("scheme_id", bytes(b"bls-unchained-g1-rfc9380")),
+        ("metadata", Value::named_composite([("beacon_id", bytes(b"localnet"))])),
+    ]);
+    writer.put("Drand", "BeaconConfig", &[], &config)?;
+    writer.put("Drand", "LastStoredRound", &[], &number(now.round()))?;
+    for round in rounds {
+        let signature = beacon.sign(round).unwrap_or_default();
+        let pulse = Value::named_composite([
+            ("round", number(round)),
+            ("randomness", bytes(&Sha256::digest(&signature))),
+            ("signature", bytes(&signature)),
+        ]);
+        writer.put("Drand", "Pulses", &[number(round)], &pulse)?;
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ impl Storages {
         if let Some((_, storage)) = kept.iter().find(|(hash, _)| *hash == block) {
             return Ok(Arc::clone(storage));
         }
-        let written = Arc::new(node.blocks(|blocks| storage(state, blocks))?);
+        let written = Arc::new(node.blocks(|blocks| storage(state, blocks, node.beacon()))?);
         if kept.len() >= MAX_STORAGES {
             kept.pop_front();
         }

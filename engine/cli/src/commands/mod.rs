@@ -10,6 +10,7 @@ mod engine;
 mod hub;
 mod input;
 pub mod inspect;
+pub mod localnet;
 pub mod loss;
 mod operate;
 pub mod plugin;
