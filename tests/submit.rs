@@ -6,7 +6,7 @@ use std::path::Path;
 use evaltasks_chain::local::UNITS_PER_TOKEN;
 use evaltasks_chain::localnet::{Genesis, Localnet, LocalnetOptions, Participant, quick_subnet};
 use evaltasks_chain::open_hotkey;
-use evaltasks_core::commitment::{ModelId, secure_hash};
+use evaltasks_core::commitment::{DetailedId, ModelId, secure_hash};
 use evaltasks_core::random::Seed;
 
 use crate::hub::{COMMIT, repository, run_with};
@@ -42,7 +42,7 @@ fn network(miner: &str) -> Localnet {
         finality_lag: 2,
     };
     let listen = "127.0.0.1:0".parse().unwrap();
-    Localnet::start(LocalnetOptions { listen, genesis, is_paced: true }).unwrap()
+    Localnet::start(LocalnetOptions { listen, genesis, is_paced: true, faults: vec![] }).unwrap()
 }
 
 struct World {
@@ -104,6 +104,11 @@ fn a_model_is_checked_and_committed() {
     let done = done.json();
     let block = done["committed"]["block"].as_u64().unwrap();
     assert_eq!(done["commitment"], dry["commitment"]);
+    let detailed = world.submit(&[&named, "--detailed", "--dry-run", "--json"]).json();
+    let detailed: DetailedId = detailed["commitment"].as_str().unwrap().parse().unwrap();
+    assert_eq!(detailed.id, id);
+    assert_eq!(detailed.competition.as_deref(), Some("quick"));
+    assert_eq!(detailed.model_sha256.map(|sha256| sha256.len()), Some(64));
     // From the directory it is the same; and committed again it is not.
     let model = demo_model("small").display().to_string();
     let again = world.submit(&[&model, "--repository", &named]);
@@ -118,13 +123,14 @@ fn what_is_not_committed_says_why() {
     let model = demo_model("small").display().to_string();
     let other = demo_model("careful").display().to_string();
     let named = format!("org/small@{COMMIT}");
-    let rows: [&[&str]; 6] = [
+    let rows: [&[&str]; 7] = [
         &[&named],
         &["org/small@main"],
         &[&model],
         &[&model, "--repository", "org/small@main"],
         &[&named, "--repository", &named],
         &[&other, "--repository", &named],
+        &[&model, "--repository", &named, "--detailed"],
     ];
     let said = rows.map(|arguments| {
         let ended = world.submit(arguments);

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::thread;
 
-use evaltasks_chain::local::LocalSubnet;
+use evaltasks_chain::local::{EpochSchedule, LocalSubnet};
 use evaltasks_chain::localnet::{Fault, Localnet, LocalnetOptions};
 use evaltasks_chain::{
     Chain, CommitError, Hotkey, Receipt, SetWeightsError, Subtensor, SubtensorOptions,
@@ -214,4 +214,34 @@ fn lost_connections_lose_nothing() {
     });
     assert_eq!(chain.weights(receipt.block).unwrap()[0], [(2, 65535)]);
     assert_eq!(chain.weights(receipt.block - 1).unwrap()[0], []);
+}
+
+#[test]
+fn locked_weights_are_opened_an_epoch_later() {
+    for schedule in [EpochSchedule::SinceLast, EpochSchedule::ByNumber] {
+        let network = network(|subnet| {
+            subnet.commit_reveal = true;
+            subnet.schedule = schedule;
+        });
+        produce(&network, 30);
+        let chain = client(&network, 1);
+        let rules = chain.weight_rules(chain.block().unwrap()).unwrap();
+        assert!(rules.commit_reveal);
+        assert_eq!(rules.commit_version, 4);
+        let weights = [(2, 0.5), (4, 1.0)];
+        let receipt = with_blocks(&network, || chain.set_weights(&weights)).unwrap();
+        assert!(receipt.reveal_round.is_some());
+        assert_eq!(chain.weights(receipt.block).unwrap()[0], []);
+        let SetWeightsError::TooEarly { refusal, .. } = chain.set_weights(&weights).unwrap_err()
+        else {
+            panic!("it is not too early")
+        };
+        assert_eq!(refusal, WeightsRefusal::CommittingWeightsTooFast);
+
+        // Three blocks after the epoch the round is surely over; two more, and it is final.
+        let epoch = rules.next_epoch_block;
+        produce(&network, u32::try_from(epoch).unwrap() + 6 - network.block());
+        let block = chain.block().unwrap();
+        assert_eq!(chain.weights(block).unwrap()[0], [(2, 32768), (4, 65535)], "{schedule:?}");
+    }
 }

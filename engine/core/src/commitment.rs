@@ -101,6 +101,62 @@ impl fmt::Display for ModelId {
     }
 }
 
+/// Names of the parts that may follow the competition.
+const COMPETITION: &str = "competition";
+const MODEL_SHA256: &str = "model";
+
+/// A commitment with all that it says: subnet 9's text, which may be followed by
+/// named parts,
+/// `namespace:name:commit:hash:competition:competition=<key>:model=<sha256>`.
+///
+/// Other validators read the first five parts and no more. Of parts that are
+/// not known, that are of no use, or that are there twice, the first that is
+/// known and of use counts: a newer form has more of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetailedId {
+    /// What every validator reads.
+    pub id: ModelId,
+    /// Key of the competition, so that a number that was given to another one
+    /// is noticed.
+    pub competition: Option<String>,
+    /// SHA-256 over the names and contents of all files, in lower-case
+    /// hexadecimal: what was meant is known before it is fetched.
+    pub model_sha256: Option<String>,
+}
+
+impl FromStr for DetailedId {
+    type Err = ModelIdError;
+
+    fn from_str(text: &str) -> Result<Self, ModelIdError> {
+        let id = text.parse()?;
+        let named: Vec<(&str, &str)> =
+            text.split(':').skip(5).filter_map(|part| part.split_once('=')).collect();
+        let first = |name: &str, fine: fn(&str) -> bool| {
+            let mut values = named.iter().filter(|(known, value)| *known == name && fine(value));
+            values.next().map(|(_, value)| (*value).to_owned())
+        };
+        let is_sha256 = |value: &str| {
+            let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+            value.len() == 64 && value.bytes().all(is_digit)
+        };
+        let (competition, model_sha256) =
+            (first(COMPETITION, |value| !value.is_empty()), first(MODEL_SHA256, is_sha256));
+        Ok(DetailedId { id, competition, model_sha256 })
+    }
+}
+
+/// The text that a miner commits.
+impl fmt::Display for DetailedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [(COMPETITION, &self.competition), (MODEL_SHA256, &self.model_sha256)];
+        write!(f, "{}", self.id)?;
+        named.into_iter().try_for_each(|(name, value)| match value {
+            Some(value) => write!(f, ":{name}={value}"),
+            None => Ok(()),
+        })
+    }
+}
+
 /// The hash of a directory, from the SHA-256 of every file in it:
 /// `base64(SHA-256(base64(SHA-256(first)) || base64(SHA-256(second)) || ...))`.
 /// Names do not count but for the order, which is that of [`walk_order`].
@@ -170,6 +226,31 @@ mod tests {
         }
         let long = "a".repeat(MAX_COMMITMENT_BYTES + 1);
         assert_eq!(long.parse::<ModelId>(), Err(ModelIdError::TooLong(513)));
+    }
+
+    #[test]
+    fn what_follows_the_competition() {
+        let sha256 = "0123456789abcdef".repeat(4);
+        let named = format!("a:b:c:d:2:competition=b3:model={sha256}");
+        let rows = [
+            ("a:b:c:d:2", None, None),
+            ("a:b:c:d:2:", None, None),
+            ("a:b:c:d", None, None),
+            (&*named, Some("b3"), Some(&*sha256)),
+            ("a:b:c:d:2:new=1:competition=b3", Some("b3"), None),
+            ("a:b:c:d:2:competition=b3:competition=b4", Some("b3"), None),
+            ("a:b:c:d:2:competition=:model=abc", None, None),
+            ("a:b:c:d:2:competition:model", None, None),
+        ];
+        for (text, competition, model) in rows {
+            let found: DetailedId = text.parse().unwrap();
+            assert_eq!(Ok(&found.id), text.parse::<ModelId>().as_ref(), "{text}");
+            assert_eq!(found.competition.as_deref(), competition, "{text}");
+            assert_eq!(found.model_sha256.as_deref(), model, "{text}");
+            assert_eq!(found.to_string().parse(), Ok(found), "{text}");
+        }
+        assert_eq!(named.parse::<DetailedId>().unwrap().to_string(), named);
+        assert!("a:b:c".parse::<DetailedId>().is_err());
     }
 
     proptest! {

@@ -9,23 +9,33 @@ use evaltasks_core::yuma::max_upscaled;
 use parity_scale_codec::{Decode, Encode};
 use rand_core::OsRng;
 use subxt::dynamic::Value;
+use subxt::ext::scale_decode::{self, DecodeAsType};
 use subxt::utils::AccountId32;
 
 use super::SubtensorError;
-use super::at::{At, Subnet, best};
+use super::at::{At, Subnet, best, malformed};
 use super::connection::{Connection, Link};
 use super::metagraph::rules;
 use super::rules::{first_reveal_block, is_stateful};
 use super::submit::{Call, Failure, Included, NotIncluded, call, outcome, send, sign};
-use crate::Hotkey;
 use crate::limits::MAX_UNREVEALED_COMMITS;
-use crate::timelock::{COMMIT_VERSION, WeightsPayload, lock, reveal_round};
+use crate::timelock::{COMMIT_VERSION, WeightsPayload, lock_for, reveal_round};
+use crate::{BeaconKey, Hotkey};
 
 const PALLET: &str = "SubtensorModule";
 /// Where commits wait: (key of the weights, epoch) to a list of [`Waiting`].
 const COMMITS: &str = "TimelockedWeightCommits";
 /// Milliseconds from block to block, where the runtime does not say.
 const BLOCK_TIME_MS: u64 = 12_000;
+
+const BEACON: &str = "BeaconConfig";
+
+/// What the chain says of its beacon.
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "scale_decode")]
+struct BeaconConfig {
+    public_key: Vec<u8>,
+}
 
 /// Who committed, at which block, what, and the round that opens it.
 type Waiting = (AccountId32, u64, Vec<u8>, u64);
@@ -121,6 +131,8 @@ struct Standing {
     /// Since 1970, of the block before the next.
     now_ms: u64,
     block_time_ms: u64,
+    /// The beacon whose rounds open commits.
+    beacon: BeaconKey,
 }
 
 /// By the node's newest block: an epoch or another commit may be in it.
@@ -156,6 +168,7 @@ async fn standing(
         reveal_block: first_reveal_block(&rules, is_stateful(&at)),
         now_ms: at.value("Timestamp", "Now", ()).await?.unwrap_or(0),
         block_time_ms: block_time_ms(&at),
+        beacon: beacon(&at).await?,
         rules,
     })
 }
@@ -166,6 +179,19 @@ fn block_time_ms(at: &At) -> u64 {
     let constant = pallet.as_ref().and_then(|pallet| pallet.constant_by_name("SlotDuration"));
     let time = constant.and_then(|constant| u64::decode(&mut constant.value()).ok());
     time.filter(|time| *time > 0).unwrap_or(BLOCK_TIME_MS)
+}
+
+/// The key of the beacon that the chain follows: quicknet's, unless it says
+/// otherwise.
+async fn beacon(at: &At) -> Result<BeaconKey, SubtensorError> {
+    if !at.has("Drand", BEACON) {
+        return Ok(BeaconKey::QUICKNET);
+    }
+    let Some(config) = at.value::<_, BeaconConfig>("Drand", BEACON, ()).await? else {
+        return Ok(BeaconKey::QUICKNET);
+    };
+    BeaconKey::from_bytes(&config.public_key)
+        .map_err(|error| malformed("Drand::BeaconConfig", error))
 }
 
 async fn waiting(at: &At) -> Result<Vec<Waiting>, SubtensorError> {
@@ -271,7 +297,7 @@ impl Sending {
         let head = standing.next_block - 1;
         let round =
             reveal_round(standing.now_ms, head, standing.reveal_block, standing.block_time_ms);
-        let locked = lock(&payload, round, &mut OsRng);
+        let locked = lock_for(&standing.beacon, &payload, round, &mut OsRng);
         let locked = locked.map_err(|error| SetWeightsError::Chain(error.into()))?;
         arguments.extend([
             ("commit", Value::from_bytes(&locked)),

@@ -76,7 +76,7 @@ pub(super) struct Report {
     pub checkpoint: Checkpoint,
     /// SHA-256 over the names and contents of all files; none of a model that
     /// is not on this machine.
-    model_sha256: Option<String>,
+    pub model_sha256: Option<String>,
     /// SHA-256 over all tensors, whatever their names and files; none of such a
     /// model either.
     tensors_sha256: Option<String>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use evaltasks_chain::{Chain, Subtensor};
-use evaltasks_core::commitment::{ModelId, secure_hash};
+use evaltasks_core::commitment::{DetailedId, MAX_COMMITMENT_BYTES, ModelId, secure_hash};
 use evaltasks_core::competition::{Competition, Subnet, is_commit_hash};
 use evaltasks_core::source::ModelReference;
 use evaltasks_hub::Hub;
@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::chain::ChainArguments;
 use super::engine::EngineArguments;
 use super::hub::{HubArguments, model_reference};
-use super::inspect::{Inspector, Verdict};
+use super::inspect::{Inspector, Report, Verdict};
 use super::{Outcome, input, print, print_json};
 use crate::report::visible;
 use crate::round::reason;
@@ -34,7 +34,8 @@ and norms. What cannot be checked is not submitted.
 
 What is committed is the text that subnet 9 reads,
 namespace:name:commit:secure_hash:competition, with the secure hash of what
-validators fetch from the repository. A commitment replaces the last one.
+validators fetch from the repository; --detailed adds the competition's key and
+the digest of all files. A commitment replaces the last one.
 
 Examples:
   evaltasks submit org/my-model@0123456789abcdef0123456789abcdef01234567 \\
@@ -55,6 +56,10 @@ pub struct Arguments {
     /// Competition file of the subnet
     #[arg(long, value_name = "FILE")]
     competitions: PathBuf,
+    /// Commit the competition's key and the digest of all files, too, of a
+    /// repository. It is longer than what validators of other programs may read
+    #[arg(long)]
+    detailed: bool,
     /// Check everything, and commit nothing
     #[arg(long)]
     dry_run: bool,
@@ -71,9 +76,10 @@ pub struct Arguments {
 
 /// What was done.
 #[derive(Serialize)]
-struct Report {
+struct Submitted {
     /// The repository at its commit.
     model: String,
+    /// Of what validators fetch.
     directory_hash: String,
     /// Key of the competition.
     competition: String,
@@ -112,7 +118,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         against: None,
         hotkey: None,
     };
-    let (verdict, directory_hash) = match &directory {
+    let Checked { verdict, directory_hash, model_sha256 } = match &directory {
         Some(directory) => uploaded(&inspector, &repository, directory)?,
         None => fetched(&inspector, &repository)?,
     };
@@ -125,12 +131,18 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         return Ok(Outcome::Wrong);
     }
 
-    let commitment = text(&repository, competition, &secure_hash(&directory_hash, &address))?;
+    let (directory_hash, model_sha256) =
+        directory_hash.zip(model_sha256).context("hash the model: it is not on this machine")?;
+    let commitment = text(&DetailedId {
+        id: model_id(&repository, competition, secure_hash(&directory_hash, &address))?,
+        competition: arguments.detailed.then(|| competition.key.clone()),
+        model_sha256: arguments.detailed.then_some(model_sha256),
+    })?;
     let committed = match arguments.dry_run {
         true => None,
         false => Some(commit(&chain, &address, &commitment)?),
     };
-    let report = Report {
+    let submitted = Submitted {
         model: repository.to_string(),
         directory_hash,
         competition: competition.key.clone(),
@@ -138,7 +150,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         commitment,
         committed,
     };
-    if arguments.json { print_json(&report) } else { print(&shown(&report)) }
+    if arguments.json { print_json(&submitted) } else { print(&shown(&submitted)) }
 }
 
 /// The competition of this key or id.
@@ -165,6 +177,9 @@ fn named(arguments: &Arguments) -> Result<(Pinned, Option<PathBuf>)> {
         }
     };
     match (model_reference(&arguments.model), &arguments.repository) {
+        (ModelReference::Directory(_), Some(_)) if arguments.detailed => {
+            bail!("hash what validators fetch: --detailed goes with organisation/name@commit alone")
+        }
         (ModelReference::Directory(path), Some(repository)) => {
             Ok((pinned(model_reference(repository))?, Some(path)))
         }
@@ -190,37 +205,41 @@ fn check_open(chain: &Subtensor, subnet: &Subnet, competition: &Competition) -> 
     bail!("submit to {}: it is not open at block {block}, where these are: {open}", competition.key)
 }
 
-/// What is said of a repository, once by its headers and then by all of it, and
-/// the hash of what was fetched.
-fn fetched(inspector: &Inspector<'_>, repository: &Pinned) -> Result<(Verdict, String)> {
-    let by_headers = inspector.remote(repository)?;
-    if let Some(verdict) = by_headers.competitions.into_iter().find(|one| !one.accepted) {
-        return Ok((verdict, String::new()));
+/// What is known of a model.
+struct Checked {
+    verdict: Verdict,
+    /// Of what validators fetch; none of a model that was not read.
+    directory_hash: Option<String>,
+    /// Over the names and contents of all files; none of such a model either.
+    model_sha256: Option<String>,
+}
+
+impl Checked {
+    fn of(report: Report) -> Result<Checked> {
+        let Report { competitions, directory_hash, model_sha256, .. } = report;
+        let verdict = competitions.into_iter().next();
+        let verdict = verdict.context("check the model: nothing was said of it")?;
+        Ok(Checked { verdict, directory_hash, model_sha256 })
     }
-    let report = inspector.local(&ModelReference::Repository {
+}
+
+/// A repository, by its headers, and then by all of it.
+fn fetched(inspector: &Inspector<'_>, repository: &Pinned) -> Result<Checked> {
+    let by_headers = Checked::of(inspector.remote(repository)?)?;
+    if !by_headers.verdict.accepted {
+        return Ok(by_headers);
+    }
+    Checked::of(inspector.local(&ModelReference::Repository {
         repository: repository.repository().to_owned(),
         revision: repository.commit().to_owned(),
-    })?;
-    verdict(report.competitions, report.directory_hash)
+    })?)
 }
 
-/// What is said of a directory, and the hash of what validators will fetch.
-fn uploaded(
-    inspector: &Inspector<'_>,
-    repository: &Pinned,
-    directory: &Path,
-) -> Result<(Verdict, String)> {
-    let report = inspector.local(&ModelReference::Directory(directory.to_owned()))?;
-    let hash = match compare(inspector.hub, repository, directory)? {
-        Some(hash) => Some(hash),
-        None => report.directory_hash,
-    };
-    verdict(report.competitions, hash)
-}
-
-fn verdict(verdicts: Vec<Verdict>, hash: Option<String>) -> Result<(Verdict, String)> {
-    let verdict = verdicts.into_iter().next().context("check the model: nothing was said of it")?;
-    Ok((verdict, hash.context("hash the model: it is not on this machine")?))
+/// A directory, with the hash of what validators will fetch.
+fn uploaded(inspector: &Inspector<'_>, repository: &Pinned, directory: &Path) -> Result<Checked> {
+    let checked = Checked::of(inspector.local(&ModelReference::Directory(directory.to_owned()))?)?;
+    let fetched = compare(inspector.hub, repository, directory)?;
+    Ok(Checked { directory_hash: fetched.or(checked.directory_hash), ..checked })
 }
 
 /// The hash of what the repository has; none, and a warning, when the hub does
@@ -247,23 +266,33 @@ fn compare(hub: &Hub, repository: &Pinned, directory: &Path) -> Result<Option<St
     Ok(upload.directory_hash)
 }
 
-/// What is committed.
-fn text(repository: &Pinned, competition: &Competition, secure_hash: &str) -> Result<String> {
+/// The model as subnet 9 names it.
+fn model_id(
+    repository: &Pinned,
+    competition: &Competition,
+    secure_hash: String,
+) -> Result<ModelId> {
     let (namespace, name) =
         repository.repository().split_once('/').context("name the repository")?;
-    let id = ModelId {
+    Ok(ModelId {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         commit: Some(repository.commit().to_owned()),
         hash: None,
-        secure_hash: Some(secure_hash.to_owned()),
+        secure_hash: Some(secure_hash),
         competition_id: competition.id,
-    };
+    })
+}
+
+/// What is committed.
+fn text(id: &DetailedId) -> Result<String> {
     let text = id.to_string();
+    let is_plain = id.competition.is_none() && id.model_sha256.is_none();
+    let most = if is_plain { MAX_TEXT_BYTES } else { MAX_COMMITMENT_BYTES };
     ensure!(
-        text.len() <= MAX_TEXT_BYTES,
-        "commit {text}: it has {} bytes, and validators read {MAX_TEXT_BYTES}; the repository's \
-         name must be shorter",
+        text.len() <= most,
+        "commit {text}: it has {} bytes, and validators read {most}; the repository's name must \
+         be shorter",
         text.len()
     );
     Ok(text)
@@ -282,7 +311,7 @@ fn commit(chain: &Subtensor, hotkey: &str, text: &str) -> Result<Committed> {
     Ok(Committed { block: receipt.block, extrinsic: Some(receipt.extrinsic) })
 }
 
-fn shown(report: &Report) -> String {
+fn shown(report: &Submitted) -> String {
     let committed = match &report.committed {
         None => "no: this is a dry run".to_owned(),
         Some(Committed { block, extrinsic: None }) => format!("before, in block {block}"),
