@@ -21,5 +21,6 @@ mod submit;
 mod support;
 mod tasks;
 mod text_tasks;
+mod validate;
 mod verify;
 mod vision;

@@ -196,8 +196,8 @@ fn log(event: &EventRecord) {
     };
     match kind {
         EventKind::TaskFailed | EventKind::WeightsFailed | EventKind::RoundSkipped => {
-            tracing::warn!(id, block, %kind, subject, details, "{reason}");
+            tracing::warn!(id, block, subject, details, "{kind}: {reason}");
         }
-        _ => tracing::info!(id, block, %kind, subject, details, "{reason}"),
+        _ => tracing::info!(id, block, subject, details, "{kind}: {reason}"),
     }
 }
