@@ -10,6 +10,7 @@ mod demo;
 mod hostile_models;
 mod hub;
 mod inspect;
+mod localnet;
 mod loss;
 mod parity;
 mod plugins;

@@ -4,6 +4,7 @@
 
 mod support;
 
+use evaltasks_chain::local::EpochSchedule;
 use evaltasks_chain::localnet::{Fault, Localnet};
 use evaltasks_chain::{BeaconKey, WeightsPayload, lock_for};
 use parity_scale_codec::Encode;
@@ -11,8 +12,10 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde_json::Value as Json;
+use subxt::config::DefaultExtrinsicParamsBuilder;
 use subxt::dynamic::Value;
 use subxt::rpcs::rpc_params;
+use subxt::utils::MultiSignature;
 use support::{
     Call, Client, account_value, call, key, number, options, produce, remark, set_weights, start,
 };
@@ -397,6 +400,70 @@ async fn an_upgrade_changes_the_indices_of_calls() {
     assert!(client.submit(&old).await.is_err());
     assert_eq!(client.apply(&network, &set_weights(&[2, 3], &[2, 1]), &key(0)).await, None);
     assert_eq!(network.weights()[0], [(2, 65535), (3, 32768)]);
+}
+
+#[tokio::test]
+async fn what_was_signed_for_the_old_runtime_is_invalid() {
+    let network = start();
+    let client = Client::connect(&network).await;
+    // It waits for the one before it, which does not come.
+    let bytes = client.signed(&set_weights(&[2, 3], &[2, 1]), &key(0), 1).await;
+    let mut watched = client
+        .rpc
+        .subscribe::<Json>(
+            "author_submitAndWatchExtrinsic",
+            rpc_params![format!("0x{}", hex::encode(bytes))],
+            "author_unwatchExtrinsic",
+        )
+        .await
+        .unwrap();
+    assert_eq!(watched.next().await.unwrap().unwrap(), "future");
+    network.fault(&Fault::Upgrade {}).unwrap();
+    produce(&network, 1);
+    assert_eq!(watched.next().await.unwrap().unwrap(), "invalid");
+    assert_eq!(network.summary().waiting, 0);
+}
+
+/// The metadata as it is has no stateful epochs.
+#[tokio::test]
+async fn older_epochs_are_where_the_number_says_so() {
+    let mut options = options(&[5, 4, 0]);
+    options.genesis.subnet.schedule = EpochSchedule::ByNumber;
+    let network = Localnet::start(options).unwrap();
+    let client = Client::connect(&network).await;
+    let at = client.online.at_block(0_u64).await.unwrap();
+    let metadata = at.metadata();
+    let storage = metadata.pallet_by_name("SubtensorModule").unwrap().storage().unwrap();
+    assert!(storage.entry_by_name("LastEpochBlock").is_none());
+    // 21 divides block + 1 + 1.
+    let epochs: Vec<u64> = (0..60)
+        .map(|_| {
+            produce(&network, 1);
+            network.summary().last_epoch
+        })
+        .filter(|last| *last == u64::from(network.block()))
+        .collect();
+    assert_eq!(epochs, [19, 40]);
+    assert_eq!(network.view(41).unwrap().rules.next_epoch_block, 61);
+}
+
+#[tokio::test]
+async fn coldkeys_may_be_ed25519() {
+    let network = start();
+    let client = Client::connect(&network).await;
+    let secret = ed25519_zebra::SigningKey::from([9; 32]);
+    let account = <[u8; 32]>::from(ed25519_zebra::VerificationKey::from(&secret));
+    let params = DefaultExtrinsicParamsBuilder::new().immortal().nonce(0).build();
+    let at = client.online.at_block(0_u64).await.unwrap();
+    let call = remark("hi");
+    let mut signable = at.tx().create_signable(&call, &account.into(), params).await.unwrap();
+    let signature = secret.sign(&signable.signer_payload().unwrap());
+    for (signature, expected) in [([1; 64], false), (signature.into(), true)] {
+        let signature = MultiSignature::Ed25519(signature);
+        let signed = signable.sign_with_account_and_signature(&account.into(), &signature);
+        let submitted = client.submit(signed.unwrap().encoded()).await;
+        assert_eq!(submitted.is_ok(), expected, "{submitted:?}");
+    }
 }
 
 #[tokio::test]

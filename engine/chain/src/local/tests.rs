@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
+use super::commits::{CommitCall, TimelockedCommit};
 use super::*;
+use crate::WeightsPayload;
 
 const TEMPO: u64 = 20;
 
@@ -261,8 +263,111 @@ fn rules_are_told() {
     assert!(view.weight_rules(TEMPO + 1).is_err());
 }
 
+/// A state with two validators and two miners, past its first epoch.
+fn committing(change: impl FnOnce(&mut LocalSubnet)) -> (LocalSubnet, State) {
+    let mut subnet = LocalSubnet { commit_reveal: true, ..subnet() };
+    change(&mut subnet);
+    let mut state = State::default();
+    state.begin_next(&subnet, |_| Opened::NotYet);
+    for hotkey in ["v0", "v1", "m2", "m3"] {
+        state.register(hotkey, &subnet).unwrap();
+    }
+    for (hotkey, tokens) in [("v0", 5), ("v1", 4)] {
+        state.ledger_mut().stakes.insert(hotkey.to_owned(), tokens * UNITS_PER_TOKEN);
+    }
+    while state.block < TEMPO {
+        state.begin_next(&subnet, |_| Opened::NotYet);
+    }
+    (subnet, state)
+}
+
+fn locked(round: u64) -> CommitCall<'static> {
+    CommitCall { netuid: 1, mechanism: 0, ciphertext: b"locked", round, version: 4 }
+}
+
+#[test]
+fn commits_are_refused_for_the_first_reason() {
+    use WeightsRefusal::*;
+    let check = |change: fn(&mut LocalSubnet), hotkey, sent: CommitCall<'_>, expected| {
+        let (subnet, mut state) = committing(change);
+        let found = state.commit_timelocked(hotkey, &sent, &subnet, 100);
+        assert_eq!(found, expected, "{hotkey} {sent:?}");
+    };
+    let plain: fn(&mut LocalSubnet) = |subnet| subnet.commit_reveal = false;
+    let slow: fn(&mut LocalSubnet) = |subnet| subnet.rate_limit_blocks = TEMPO;
+    let fine: fn(&mut LocalSubnet) = |_| ();
+    let worst = CommitCall { netuid: 2, mechanism: 1, version: 3, ..locked(99) };
+    check(plain, "m9", worst, Err(MechanismDoesNotExist));
+    check(plain, "m9", CommitCall { version: 3, ..locked(99) }, Err(CommitRevealDisabled));
+    check(slow, "m9", CommitCall { version: 3, ..locked(99) }, Err(IncorrectCommitRevealVersion));
+    check(slow, "m9", locked(99), Err(HotKeyNotRegisteredInSubNet));
+    check(slow, "v0", locked(99), Err(CommittingWeightsTooFast));
+    check(fine, "v0", locked(99), Err(InvalidRevealRound));
+    check(fine, "v0", locked(100), Ok(()));
+
+    let (subnet, mut state) = committing(|subnet| subnet.rate_limit_blocks = 0);
+    for _ in 0..10 {
+        assert_eq!(state.commit_timelocked("v0", &locked(100), &subnet, 100), Ok(()));
+    }
+    let eleventh = state.commit_timelocked("v0", &locked(99), &subnet, 100);
+    assert_eq!(eleventh, Err(TooManyUnrevealedCommits));
+    assert_eq!(state.commit_timelocked("v1", &locked(100), &subnet, 100), Ok(()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
+
+    /// A commit is revealed in the epoch that is `period` later, at the first
+    /// block at which its round is there, and in no other.
+    #[test]
+    fn commits_are_revealed_in_their_epoch(
+        after in 0..TEMPO,
+        period in 1_u64..4,
+        delay in 0..4 * TEMPO,
+        by_number: bool,
+    ) {
+        let schedule = if by_number { EpochSchedule::ByNumber } else { EpochSchedule::SinceLast };
+        let (subnet, mut state) = committing(|subnet| {
+            subnet.reveal_period_epochs = period;
+            subnet.schedule = schedule;
+        });
+        for _ in 0..after {
+            state.begin_next(&subnet, |_| Opened::NotYet);
+        }
+        // The round of a block is its number.
+        let (block, epoch) = (state.block, state.epoch_index(&subnet));
+        let sent = locked(block + delay);
+        prop_assert_eq!(state.commit_timelocked("v0", &sent, &subnet, block), Ok(()));
+        let payload = WeightsPayload {
+            hotkey: vec![], uids: vec![2, 3], values: vec![7, 7], version_key: 0,
+        };
+        let mut revealed = Vec::new();
+        for number in block + 1..block + 6 * TEMPO {
+            let open = |commit: &TimelockedCommit| match commit.round <= number {
+                true => Opened::Weights(payload.clone()),
+                false => Opened::NotYet,
+            };
+            for hotkey in state.begin_next(&subnet, open) {
+                prop_assert_eq!(hotkey.as_str(), "v0");
+                revealed.push((state.block, state.epoch_index(&subnet)));
+            }
+        }
+        prop_assert_eq!(state.ledger.commits.len(), 0);
+        prop_assert!(revealed.len() <= 1);
+        for (at, index) in &revealed {
+            prop_assert_eq!(*index, epoch + period);
+            prop_assert!(*at >= block + delay);
+            let weights = vec![(2, 65535), (3, 65535)];
+            prop_assert_eq!(&state.ledger.neurons[0].participant.weights, &weights);
+        }
+        // It shows unless its round comes after its epoch.
+        let (first, length) = match schedule {
+            EpochSchedule::SinceLast => (TEMPO * (block / TEMPO + period), TEMPO),
+            EpochSchedule::ByNumber => ((TEMPO + 1) * (epoch + period) - 2, TEMPO + 1),
+        };
+        let shows = block + delay < first + length;
+        prop_assert_eq!(revealed.len(), usize::from(shows), "{} {}", first, block + delay);
+    }
 
     /// Whatever is asked, nothing is paid twice or lost: what was earned and
     /// what is pending is what came in. And the same calls make the same chain.

@@ -1,6 +1,7 @@
 //! Extrinsics: taken apart by the metadata, and what is wrong with them before
 //! they are in a block.
 
+use ed25519_zebra::VerificationKey;
 use parity_scale_codec::{Decode, Encode};
 use schnorrkel::{PublicKey, Signature};
 use subxt::dynamic::Value;
@@ -74,7 +75,8 @@ pub fn read(bytes: &[u8], runtime: &Runtime, blocks: &Blocks) -> Result<Signed, 
     let era = extension("CheckMortality").and_then(|mut bytes| Era::decode(&mut bytes).ok());
     let era = era.ok_or_else(|| lacks("CheckMortality"))?;
 
-    let life = Life::of(era, blocks.best_number().into());
+    // Of the block that it would be in.
+    let life = Life::of(era, u64::from(blocks.best_number()) + 1);
     let birth = u32::try_from(life.birth).ok().and_then(|number| blocks.hash(number));
     let birth = birth.ok_or(Unsound::Invalid(Invalid::AncientBirthBlock))?;
     let mut payload = part(parts.call_data_range()).to_vec();
@@ -147,6 +149,10 @@ fn is_signed_by(signer: &[u8; 32], signature: &Value, payload: &[u8]) -> bool {
         return false;
     };
     match variant.name.as_str() {
+        "Ed25519" => VerificationKey::try_from(*signer).is_ok_and(|key| {
+            ed25519_zebra::Signature::try_from(bytes.as_slice())
+                .is_ok_and(|bytes| key.verify(&bytes, payload).is_ok())
+        }),
         "Sr25519" => PublicKey::from_bytes(signer).is_ok_and(|key| {
             Signature::from_bytes(&bytes)
                 .is_ok_and(|bytes| key.verify_simple(SIGNING_CONTEXT, payload, &bytes).is_ok())

@@ -54,6 +54,20 @@ struct Inner {
     rejections: (u8, u32),
 }
 
+impl Inner {
+    /// The state of the newest block.
+    fn state(&self) -> Option<Arc<Snapshot>> {
+        self.blocks.best().and_then(|block| block.state.clone())
+    }
+
+    /// Drops what was signed for blocks or a runtime that are gone.
+    fn check_again(&mut self) {
+        let Some(state) = self.state() else { return };
+        let blocks = &self.blocks;
+        self.pool.retain(|one| extrinsic::read(&one.bytes, &state.runtime, blocks).is_ok());
+    }
+}
+
 impl Node {
     /// A chain of its first block.
     pub fn new(genesis: Genesis) -> Result<Node, LocalnetError> {
@@ -112,7 +126,7 @@ impl Node {
 
     /// The state of the newest block.
     pub fn best_state(&self) -> Option<Arc<Snapshot>> {
-        self.inner().blocks.best().and_then(|block| block.state.clone())
+        self.inner().state()
     }
 
     /// The bytes of the extrinsics that wait.
@@ -123,7 +137,7 @@ impl Node {
     /// The nonce of an account's next extrinsic, with those that wait.
     pub fn next_nonce(&self, account: &[u8; 32]) -> u32 {
         let inner = self.inner();
-        let state = inner.blocks.best().and_then(|block| block.state.clone());
+        let state = inner.state();
         inner.pool.next_nonce(account, state.map_or(0, |state| state.nonce(account)))
     }
 
@@ -134,7 +148,7 @@ impl Node {
         watched: bool,
     ) -> Result<(Hash, Option<mpsc::Receiver<Status>>), Rejection> {
         let mut inner = self.inner();
-        let state = inner.blocks.best().and_then(|block| block.state.clone());
+        let state = inner.state();
         let state = state.ok_or(Rejection::ImmediatelyDropped)?;
         let signed = extrinsic::read(bytes, &state.runtime, &inner.blocks)?;
         validate(&signed, &state)?;
@@ -190,13 +204,14 @@ impl Node {
         for _ in &retracted {
             self.produce_in(&mut inner, false)?;
         }
+        inner.check_again();
         self.produce_in(&mut inner, true)
     }
 
     /// Lets the next block bring a new runtime.
     pub fn upgrade(&self) -> Result<(), RuntimeError> {
         let mut inner = self.inner();
-        let state = inner.blocks.best().and_then(|block| block.state.clone());
+        let state = inner.state();
         if let Some(state) = state {
             inner.upgrade = Some(Arc::new(state.runtime.upgraded()?));
         }
@@ -270,7 +285,9 @@ impl Node {
             events.push((phase, last));
             included.push(pending);
         }
-        if let Some(upgrade) = inner.upgrade.take() {
+        let upgrade = inner.upgrade.take();
+        let is_upgraded = upgrade.is_some();
+        if let Some(upgrade) = upgrade {
             events.push((Phase::Initialization, Event::named("System", "CodeUpdated", [])));
             let _ = self.runtimes.send(Arc::clone(&upgrade));
             now.runtime = upgrade;
@@ -286,6 +303,9 @@ impl Node {
         let json = header.json();
         let block = Block { header, hash, extrinsics, state: Some(Arc::new(now)) };
         let finalized = inner.blocks.push(block);
+        if is_upgraded {
+            inner.check_again();
+        }
         included.iter().for_each(|one| one.tell(Status::InBlock(hash)));
         inner.included.insert(hash, included);
         let _ = self.all_heads.send(json.clone());

@@ -219,6 +219,17 @@ impl Pool {
         None
     }
 
+    /// Drops those that are not sound any more.
+    pub fn retain(&mut self, is_sound: impl Fn(&Signed) -> bool) {
+        self.waiting.retain(|one| {
+            let keep = is_sound(&one.signed);
+            if !keep {
+                one.tell(Status::Invalid);
+            }
+            keep
+        });
+    }
+
     /// All that wait.
     pub fn into_waiting(self) -> impl Iterator<Item = Pending> {
         self.waiting.into_iter()

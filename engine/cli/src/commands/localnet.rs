@@ -90,7 +90,8 @@ fn parse_block_time(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let (digits, unit) = text.split_at(text.find(|one: char| !one.is_ascii_digit()).unwrap_or(0));
+    let end = text.find(|one: char| !one.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
     let number: u64 = digits.parse().map_err(|_| "write a whole number and a unit".to_owned())?;
     let most = Duration::from_secs(3600);
     let time = match unit {
