@@ -1,20 +1,26 @@
-// Pictures of a report, for whoever changes its template or style: wide and
-// at phone width, light and dark, and in print. Fails when anything sticks
-// out of the window. Not part of the tests, because it needs a browser:
+// Pictures of a report, or of a validator's page, for whoever changes its
+// template or style: wide and at phone width, light and dark, and in print.
+// Fails when anything sticks out of the window, or when the browser complains,
+// as about something that the page's policy forbids. Not part of the tests,
+// because it needs a browser:
 //
 //   EVALTASKS_SAMPLE_PAGE=/tmp/sample.html cargo test -p evaltasks sample_page -- --ignored
 //   npm install --no-save --prefix tests/browser playwright-core
 //   CHROMIUM=/usr/bin/chromium node tests/browser/screenshots.mjs /tmp/sample.html /tmp/pictures
+//
+//   EVALTASKS_SAMPLE_ADDRESS=127.0.0.1:9944 cargo test -p evaltasks serve_sample -- --ignored &
+//   node tests/browser/screenshots.mjs http://127.0.0.1:9944/ /tmp/pictures overview
 import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
-const [report, directory] = process.argv.slice(2);
+const [report, directory, title = "report"] = process.argv.slice(2);
 if (!report || !directory) {
-  console.error("usage: node screenshots.mjs REPORT.html DIRECTORY");
+  console.error("usage: node screenshots.mjs REPORT.html|ADDRESS DIRECTORY [TITLE]");
   process.exit(2);
 }
+const address = report.startsWith("http:") ? report : pathToFileURL(resolve(report)).href;
 
 const views = [1280, 768, 360].flatMap((width) => [
   { name: `${width}-light`, width, colorScheme: "light", media: "screen" },
@@ -45,12 +51,16 @@ const browser = await chromium.launch({
 for (const { name, width, colorScheme, media } of views) {
   const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
   await page.emulateMedia({ media, colorScheme });
-  await page.goto(pathToFileURL(resolve(report)).href);
+  const complaints = [];
+  page.on("console", (message) => complaints.push(message.text()));
+  page.on("requestfailed", (request) => complaints.push(`${request.url()} was not loaded`));
+  await page.goto(address);
   await page.locator("details").evaluateAll((all) => all.slice(0, 1).forEach((one) => (one.open = true)));
   const outside = await page.evaluate(overflowing);
-  outside.forEach((element) => console.error(`${name}: ${element}`));
-  if (outside.length > 0) process.exitCode = 1;
-  await page.screenshot({ path: resolve(directory, `report-${name}.png`), fullPage: true });
+  const wrong = outside.concat(complaints);
+  wrong.forEach((what) => console.error(`${name}: ${what}`));
+  if (wrong.length > 0) process.exitCode = 1;
+  await page.screenshot({ path: resolve(directory, `${title}-${name}.png`), fullPage: true });
   await page.close();
 }
 await browser.close();

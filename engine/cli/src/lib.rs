@@ -5,6 +5,7 @@ mod comparison;
 pub mod document;
 pub mod history;
 pub mod journal;
+pub mod operate;
 pub mod report;
 pub mod round;
 pub mod simulation;

@@ -2,6 +2,7 @@
 
 mod refusal;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::source::SourceError;
@@ -88,7 +89,7 @@ pub struct SubnetView {
 }
 
 /// Where an extrinsic stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
     /// The block that it is in.
     pub block: u64,

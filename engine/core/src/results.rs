@@ -1,6 +1,7 @@
 //! What a round found: the content of `results.json` beside the keys of
 //! lm-evaluation-harness, and the input of every report.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::competition::GroupRules;
@@ -29,7 +30,7 @@ pub struct RunResult {
 }
 
 /// A weight on chain.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UidWeight {
     /// Whose.
     pub uid: u16,
@@ -262,7 +263,7 @@ pub enum CopyKind {
 }
 
 /// A submission's result on one task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskScore {
     /// Name in the competition.
     pub task: String,

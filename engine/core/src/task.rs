@@ -5,6 +5,7 @@
 //! sees a model: it turns rows into [`Request`]s and [`Response`]s into
 //! [`Measure`]s.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::content::Content;
@@ -553,7 +554,7 @@ pub struct Measure {
 }
 
 /// A number over all rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metric {
     /// Name, such as `perplexity`.
     pub name: String,

@@ -40,7 +40,7 @@ pub use download::{Download, DownloadLimits, download, downloaded};
 pub use draw::{draw_rows, row_sha256, rows_sha256};
 pub use error::HubError;
 pub use frozen::{Frozen, FrozenError, FrozenIndex, Recorder};
-pub use hub::{FetchProgress, Hub, HubFault, HubOptions, HubSettings};
+pub use hub::{FetchProgress, Hub, HubFault, HubOptions, HubSettings, downloaded_bytes};
 pub use local::LocalDatasets;
 pub use model::LocalModels;
 pub use net::DownloadFault;

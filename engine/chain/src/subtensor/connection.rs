@@ -122,6 +122,12 @@ impl Connection {
         Ok(Connection { endpoints, world, config, state })
     }
 
+    /// The node that is connected, unless another is looked for right now.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        let state = self.state.try_lock().ok()?;
+        state.link.as_ref().map(|link| link.endpoint.clone())
+    }
+
     /// Reads something from the first node that has it: a node that fails is
     /// left for the next, and after each round of all nodes there is a pause
     /// that grows. A reading must do no harm when it is done twice.

@@ -112,6 +112,12 @@ impl Subtensor {
         self.client.hotkey.as_ref().map(Hotkey::address)
     }
 
+    /// The node that is connected; none when there is none, or while another is
+    /// looked for.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        self.client.connection.endpoint()
+    }
+
     /// Writes the hotkey's commitment in place of its last: as one field, the
     /// smallest that holds it. Returns once it is final and was read back.
     ///

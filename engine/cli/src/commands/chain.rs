@@ -1,5 +1,7 @@
 //! The chain and the wallet as the operator names them.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +12,10 @@ use evaltasks_chain::{
 
 /// Holds the password of an encrypted hotkey.
 pub const PASSWORD_VARIABLE: &str = "EVALTASKS_WALLET_PASSWORD";
+/// Names a file that holds it, such as a credential of the system's.
+const PASSWORD_FILE_VARIABLE: &str = "EVALTASKS_WALLET_PASSWORD_FILE";
+/// Bytes of such a file.
+const MAX_PASSWORD_BYTES: u64 = 4096;
 /// Where wallets are, below the user's home.
 const WALLETS: &str = ".bittensor/wallets";
 
@@ -36,7 +42,8 @@ pub struct ChainArguments {
     wallet_name: String,
     /// Name of the hotkey in the wallet. Nothing else of the wallet is read. The
     /// password of an encrypted one is asked for, or is in
-    /// EVALTASKS_WALLET_PASSWORD
+    /// EVALTASKS_WALLET_PASSWORD, or in the file that
+    /// EVALTASKS_WALLET_PASSWORD_FILE names
     #[arg(long, value_name = "NAME", default_value = "default")]
     wallet_hotkey: String,
     /// Folder of the wallets; by default ~/.bittensor/wallets
@@ -48,6 +55,11 @@ impl ChainArguments {
     /// The subnet's number, if it was named.
     pub fn netuid(&self) -> Option<u16> {
         self.netuid
+    }
+
+    /// The network, as the command line names it.
+    pub fn network(&self) -> &str {
+        self.networks.first().map_or("", String::as_str)
     }
 
     /// The subnet on the chain. Nothing is connected yet.
@@ -95,11 +107,27 @@ impl ChainArguments {
     }
 }
 
-/// From the environment, or from whoever sits at the terminal.
+/// From the environment, from the file that it names, or from whoever sits at
+/// the terminal.
 fn password(path: &Path) -> Option<Password> {
     if let Ok(password) = std::env::var(PASSWORD_VARIABLE) {
         return Some(Password::new(password));
     }
+    if let Some(file) = std::env::var_os(PASSWORD_FILE_VARIABLE) {
+        let read = password_in(Path::new(&file));
+        return read
+            .inspect_err(|error| eprintln!("warning: the file of the password: {error}"))
+            .ok();
+    }
     let prompt = format!("Password of {}: ", path.display());
     rpassword::prompt_password(prompt).ok().map(Password::new)
+}
+
+/// The first line of a file.
+fn password_in(file: &Path) -> std::io::Result<Password> {
+    let mut text = String::new();
+    File::open(file)?.take(MAX_PASSWORD_BYTES).read_to_string(&mut text)?;
+    let end = text.find(['\r', '\n']).unwrap_or(text.len());
+    text.truncate(end);
+    Ok(Password::new(text))
 }

@@ -12,6 +12,7 @@ mod input;
 pub mod inspect;
 pub mod localnet;
 pub mod loss;
+mod operate;
 pub mod plugin;
 mod plugins;
 mod progress;

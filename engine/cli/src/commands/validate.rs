@@ -17,17 +17,18 @@ use super::chain::ChainArguments;
 use super::data::DataArguments;
 use super::engine::{EngineArguments, open_tokenizer};
 use super::hub::HubArguments;
+use super::operate::{OperateArguments, Shown, watch};
 use super::plugins::{PluginArguments, Tasks};
-use super::progress::Console;
 use super::run::cancelled_by_interrupt;
 use super::worker::isolated;
 use super::{Outcome, input, user_data};
-use crate::round::default_block;
+use crate::operate::{self, Live, Mode, Watched};
+use crate::round::{Observer, default_block};
 use crate::validator::decide::Settings;
 use crate::validator::offline::{self, Pace, Rehearsal};
 use crate::validator::state::{Crash, Identity, State};
 use crate::validator::works::{EngineWorks, OfflineModels};
-use crate::validator::{Parts, TurnError, Validator, live, once};
+use crate::validator::{self, Parts, TurnError, Validator, once};
 
 /// How to validate.
 #[derive(Args)]
@@ -97,6 +98,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", hide = true)]
     crash_after: Option<u64>,
     #[command(flatten)]
+    operate: OperateArguments,
+    #[command(flatten)]
     chain: ChainArguments,
     #[command(flatten)]
     data: DataArguments,
@@ -112,7 +115,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
-    log_to_stderr();
+    arguments.operate.log()?;
     let tasks = arguments.plugins.tasks()?;
     let subnet = input::subnet_with(&arguments.file, &tasks)?;
     let cancelled = cancelled_by_interrupt()?;
@@ -139,16 +142,32 @@ fn rehearse(
     let set = state.ask(|state| state.all_final_weights())?;
     let mut rehearsal = Rehearsal::new(subnet, &subnet.submissions, &set)?;
     let models = std::mem::take(&mut rehearsal.models);
-    let works = arguments.works(tasks, state.folder(), cancelled, Some(models))?;
+    let live = Arc::new(Live::default());
+    let works = arguments.works(tasks, state.folder(), cancelled, Some(models), &live)?;
+    let identity = offline::identity(subnet);
+    let _server = arguments.operate.serve(Shown {
+        folder: state.folder(),
+        subnet,
+        hub: arguments.hub.settings(),
+        live: &live,
+        validator: operate::Validator {
+            network: "in memory".to_owned(),
+            netuid: identity.netuid,
+            hotkey: None,
+            mode: Mode::Offline,
+            file: arguments.file.display().to_string(),
+        },
+        backend: works.works.backend.version(),
+    })?;
     let validator = Validator::new(Parts {
         file: arguments.file.display().to_string(),
         subnet: subnet.clone(),
         settings: arguments.settings(),
-        hotkey: offline::identity(subnet).hotkey,
+        hotkey: identity.hotkey,
         chain: rehearsal.chain(),
         works: Box::new(works),
         cancelled: Arc::clone(cancelled),
-        on_view: Box::new(|_| {}),
+        on_view: watch(&live, None),
         state,
     })?;
     let from = arguments.from_block.unwrap_or_else(|| default_block(subnet, &subnet.submissions));
@@ -176,23 +195,39 @@ fn follow(
     let genesis = chain.block_hash(0).map_err(|error| anyhow!(error))?;
     let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
     let state = arguments.open_state(&identity)?;
-    let works = arguments.works(tasks, state.folder(), cancelled, None)?;
+    let live = Arc::new(Live::default());
+    let works = arguments.works(tasks, state.folder(), cancelled, None, &live)?;
+    let chain = Arc::new(chain);
+    let _server = arguments.operate.serve(Shown {
+        folder: state.folder(),
+        subnet,
+        hub: arguments.hub.settings(),
+        live: &live,
+        validator: operate::Validator {
+            network: arguments.chain.network().to_owned(),
+            netuid: identity.netuid,
+            hotkey: Some(hotkey.clone()),
+            mode: if arguments.dry_run { Mode::DryRun } else { Mode::Live },
+            file: arguments.file.display().to_string(),
+        },
+        backend: works.works.backend.version(),
+    })?;
     let validator = Arc::new(Validator::new(Parts {
         file: arguments.file.display().to_string(),
         subnet: subnet.clone(),
         settings: arguments.settings(),
         hotkey,
-        chain: Arc::new(chain),
+        chain: Arc::clone(&chain) as Arc<dyn Chain>,
         works: Box::new(works),
         cancelled: Arc::clone(cancelled),
-        on_view: Box::new(|_| {}),
+        on_view: watch(&live, Some(chain)),
         state,
     })?);
     if arguments.once {
         let block = once(&validator)?;
         return outcome(arguments, &validator, block);
     }
-    live(&validator, arguments.poll_interval, arguments.until_block)?;
+    validator::live(&validator, arguments.poll_interval, arguments.until_block)?;
     Ok(match cancelled.load(Ordering::SeqCst) && arguments.until_block.is_none() {
         true => Outcome::Interrupted,
         false => Outcome::Fine,
@@ -237,34 +272,27 @@ impl Arguments {
         folder: &Path,
         cancelled: &Arc<AtomicBool>,
         offline: Option<OfflineModels>,
-    ) -> Result<EngineWorks> {
+        live: &Arc<Live>,
+    ) -> Result<Watched<EngineWorks>> {
         let backend = self.engine.backend()?;
         let backend: Box<dyn Backend> = match self.in_process {
             true => Box::new(backend),
             false => isolated(&self.engine, &backend, self.max_process_memory)?,
         };
-        let console = Arc::new(Console::new(true));
-        Ok(EngineWorks {
+        let works = EngineWorks {
             backend,
-            hub: self.hub.hub(Some(&console), Arc::clone(cancelled)),
+            hub: self.hub.hub(None, Arc::clone(cancelled)),
             datasets: Box::new(self.data.datasets(self.hub.settings())),
             open_tokenizer,
             find_task: Mutex::new(Box::new(move |reference: &TaskReference| tasks.find(reference))),
             journal: self.cache.open_in(folder),
             commit_tokens: self.cache.commit_tokens.map(std::num::NonZeroU64::get),
-            observer: console,
+            observer: Arc::clone(live) as Arc<dyn Observer>,
             cancelled: Arc::clone(cancelled),
             offline,
-        })
+        };
+        Ok(Watched { works, live: Arc::clone(live) })
     }
-}
-
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // Whoever set it up before has the say.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
 /// A length of time with its unit.

@@ -12,7 +12,7 @@ const MAX_ROWS: usize = 24;
 /// Steps that an axis is divided into, about.
 const TICKS: f64 = 4.0;
 /// Largest loss that is drawn; an axis through a larger one would overflow.
-const MAX_DRAWN: f64 = 1e100;
+pub const MAX_DRAWN: f64 = 1e100;
 /// When the smallest mark of every task is beyond this share of the largest,
 /// bars from zero would all look the same: the axes then start near the
 /// smallest, and dots stand for the bars, because the length of a cut bar
@@ -132,14 +132,15 @@ impl<'a> Mark<'a> {
 }
 
 /// A range that begins and ends on multiples of a round step.
-struct Axis {
+pub struct Axis {
     low: f64,
     step: f64,
     steps: u32,
 }
 
 impl Axis {
-    fn around(low: f64, high: f64) -> Self {
+    /// One that has both values.
+    pub fn around(low: f64, high: f64) -> Self {
         // Around one value alone any axis is as good.
         let span = Some(high - low).filter(|span| *span > 0.0);
         let step = round_up(span.unwrap_or_else(|| high.abs().max(1.0)) / TICKS);
@@ -148,30 +149,42 @@ impl Axis {
         Self { low: first * step, step, steps: steps as u32 }
     }
 
+    /// Where a value stands, in [0, 1].
+    pub fn share(&self, value: f64) -> f64 {
+        let share = (value - self.low) / (self.step * f64::from(self.steps));
+        if share.is_finite() { share.clamp(0.0, 1.0) } else { 1.0 }
+    }
+
     /// Where a value stands, as an SVG percentage.
     fn position(&self, value: f64) -> String {
-        let share = (value - self.low) / (self.step * f64::from(self.steps));
-        format!("{:.2}%", if share.is_finite() { share.clamp(0.0, 1.0) * 100.0 } else { 100.0 })
+        format!("{:.2}%", self.share(value) * 100.0)
+    }
+
+    /// The values at its steps, with what to write beside them.
+    pub fn marks(&self) -> impl Iterator<Item = (f64, String)> + '_ {
+        let decimals = (-self.step.log10().floor()).clamp(0.0, 6.0) as usize;
+        (0..=self.steps).map(move |index| {
+            let value = self.low + self.step * f64::from(index);
+            let label = if value.abs() < 1e6 && self.step > 1e-6 {
+                format!("{value:.decimals$}")
+            } else {
+                format!("{value:.1e}")
+            };
+            (value, label)
+        })
     }
 
     fn ticks(&self) -> Vec<Tick> {
-        let decimals = (-self.step.log10().floor()).clamp(0.0, 6.0) as usize;
-        (0..=self.steps)
-            .map(|index| {
-                let value = self.low + self.step * f64::from(index);
-                Tick {
-                    position: self.position(value),
-                    anchor: match index {
-                        0 => "start",
-                        last if last == self.steps => "end",
-                        _ => "middle",
-                    },
-                    label: if value.abs() < 1e6 && self.step > 1e-6 {
-                        format!("{value:.decimals$}")
-                    } else {
-                        format!("{value:.1e}")
-                    },
-                }
+        (0..)
+            .zip(self.marks())
+            .map(|(index, (value, label))| Tick {
+                position: self.position(value),
+                anchor: match index {
+                    0 => "start",
+                    last if last == self.steps => "end",
+                    _ => "middle",
+                },
+                label,
             })
             .collect()
     }

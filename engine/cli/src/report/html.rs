@@ -29,24 +29,19 @@ const MAX_WEIGHTS: usize = 24;
 /// # Errors
 /// When the template is at fault; no content of `result` can make it fail.
 pub fn render_html(result: &RunResult) -> Result<String, ReportError> {
-    render(TEMPLATE, None, Value::from(Serde(Page::new(result))))
+    render(TEMPLATE, &[], Value::from(Serde(Page::new(result)))).map_err(ReportError::Render)
 }
 
 /// A page in the look of all reports, and what it adds to it.
-pub(super) fn render(
+///
+/// # Errors
+/// When the template is at fault; no content of `page` can make it fail.
+pub(crate) fn render(
     template: &'static str,
-    more_style: Option<&str>,
-    page: Value,
-) -> Result<String, ReportError> {
-    render_template(template, more_style, page).map_err(ReportError::Render)
-}
-
-fn render_template(
-    template: &'static str,
-    more_style: Option<&str>,
+    more_styles: &[&str],
     page: Value,
 ) -> Result<String, minijinja::Error> {
-    let style = [STYLE, more_style.unwrap_or_default()].concat();
+    let style = [&[STYLE], more_styles].concat().concat();
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);

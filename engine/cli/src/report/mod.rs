@@ -18,13 +18,16 @@ mod matrix;
 mod paper;
 mod read;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod samples;
 mod simulation;
 mod table;
-mod text;
+pub(crate) mod text;
 mod timing;
 
+pub(crate) use chart::{Axis, MAX_DRAWN};
+pub(crate) use html::render as render_page;
+pub(crate) use simulation::{COLOURS, SERIES_STYLE};
 pub(crate) use text::visible;
 
 pub use comparison::render_comparison;

@@ -13,6 +13,8 @@ use crate::simulation::{MinerResult, SimulationResult, ValidatorResult};
 
 const TEMPLATE: &str = include_str!("simulation.html");
 const STYLE: &str = include_str!("simulation.css");
+/// Colours of what is plotted side by side.
+pub(crate) const SERIES_STYLE: &str = include_str!("series.css");
 /// Terminal columns of a name.
 const NAME_COLUMNS: usize = 32;
 /// Changes at the top that are listed.
@@ -20,7 +22,7 @@ const MAX_LEADERS: usize = 12;
 /// Columns of the plot; more epochs than these share columns.
 const MAX_COLUMNS: usize = 120;
 /// Miners with a colour of their own; the others share one.
-const COLOURS: usize = 8;
+pub(crate) const COLOURS: usize = 8;
 
 /// Who got what, as lines that end in a newline.
 pub fn render_simulation(result: &SimulationResult, terminal: Terminal) -> String {
@@ -141,7 +143,8 @@ pub fn render_simulation_html(result: &SimulationResult) -> Result<String, Repor
         miners: &result.miners,
         validators: &result.validators,
     };
-    html::render(TEMPLATE, Some(STYLE), Value::from(Serde(page)))
+    let page = Value::from(Serde(page));
+    html::render(TEMPLATE, &[SERIES_STYLE, STYLE], page).map_err(ReportError::Render)
 }
 
 /// Everything that the template sees.

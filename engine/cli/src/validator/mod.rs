@@ -242,7 +242,8 @@ impl Validator {
     }
 }
 
-fn fault_key(task: Task) -> String {
+/// The key of `meta` under which it stands why a task does not work.
+pub(crate) fn fault_key(task: Task) -> String {
     format!("fault:{}", task.name())
 }
 

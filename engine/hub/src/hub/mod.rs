@@ -43,6 +43,7 @@ pub use listing::{
     total_bytes,
 };
 pub use outline::Outline;
+pub use quota::downloaded_bytes;
 pub use settings::{HubSettings, Token};
 
 use crate::net::{Clock, Net, NetLimits, RetryPolicy, SystemClock};

@@ -99,6 +99,11 @@ pub(super) fn make_room(
     Ok(())
 }
 
+/// Bytes on the disk of everything that was downloaded here to a hub's folder.
+pub fn downloaded_bytes(folder: &Path) -> u64 {
+    bytes(entries(folder).iter())
+}
+
 fn entries(folder: &Path) -> Vec<Entry> {
     let repositories = names(folder);
     let repositories =

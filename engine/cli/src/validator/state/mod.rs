@@ -10,6 +10,7 @@
 mod fault;
 mod lock;
 mod open;
+mod pages;
 mod queries;
 mod records;
 mod schema;
@@ -23,6 +24,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 pub use fault::StateError;
 use lock::StateLock;
+pub use pages::{HistoryPoint, SubmissionFilter};
 pub use queries::{Counts, Found, Queries};
 pub use records::{
     AverageRecord, CompetitionRecord, EvaluationOutcome, EvaluationRecord, EventKind, EventRecord,

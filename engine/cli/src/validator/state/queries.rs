@@ -28,18 +28,21 @@ pub struct Counts {
     pub events: u64,
 }
 
-const SUBMISSION: &str = "SELECT id, hotkey, uid, commitment, block, extrinsic_index, competition,
+pub(super) const SUBMISSION: &str =
+    "SELECT id, hotkey, uid, commitment, block, extrinsic_index, competition,
      state, reason, due_block, attempts, retry_block, model_sha256, dropped, changed_block
      FROM submissions";
-const ROUND: &str = "SELECT id, competition, rules_sha256, block, seed_block, seed, state, reason,
+pub(super) const ROUND: &str =
+    "SELECT id, competition, rules_sha256, block, seed_block, seed, state, reason,
      folder, winner_hotkey, winner_block, winner_loss FROM rounds";
 const EVALUATION: &str =
     "SELECT e.round, e.submission, s.hotkey, s.uid, e.why, e.outcome, e.reason,
      e.loss, e.tasks, e.rank, e.weight, e.average
      FROM evaluations e JOIN submissions s ON s.id = e.submission";
-const WEIGHTS: &str = "SELECT id, block, epoch_block, weights, state, reason, attempts,
+pub(super) const WEIGHTS: &str = "SELECT id, block, epoch_block, weights, state, reason, attempts,
      retry_block, receipt FROM weights";
-const EVENT: &str = "SELECT id, block, kind, subject, reason, details, at_ms FROM events";
+pub(super) const EVENT: &str =
+    "SELECT id, block, kind, subject, reason, details, at_ms FROM events";
 
 impl Queries<'_> {
     /// The value of a key of `meta`.
@@ -239,7 +242,7 @@ impl Queries<'_> {
         })
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &self,
         select: &str,
         parameters: impl Params,
@@ -258,7 +261,7 @@ impl Queries<'_> {
     }
 }
 
-fn submission(row: &Row<'_>) -> Found<SubmissionRecord> {
+pub(super) fn submission(row: &Row<'_>) -> Found<SubmissionRecord> {
     Ok(SubmissionRecord {
         id: row.get(0)?,
         hotkey: row.get(1)?,
@@ -278,7 +281,7 @@ fn submission(row: &Row<'_>) -> Found<SubmissionRecord> {
     })
 }
 
-fn round(row: &Row<'_>) -> Found<RoundRecord> {
+pub(super) fn round(row: &Row<'_>) -> Found<RoundRecord> {
     Ok(RoundRecord {
         id: row.get(0)?,
         competition: row.get(1)?,
@@ -312,7 +315,7 @@ fn evaluation(row: &Row<'_>) -> Found<EvaluationRecord> {
     })
 }
 
-fn weights(row: &Row<'_>) -> Found<WeightsRecord> {
+pub(super) fn weights(row: &Row<'_>) -> Found<WeightsRecord> {
     Ok(WeightsRecord {
         id: row.get(0)?,
         block: unsigned(row, 1)?,
@@ -326,7 +329,7 @@ fn weights(row: &Row<'_>) -> Found<WeightsRecord> {
     })
 }
 
-fn event(row: &Row<'_>) -> Found<EventRecord> {
+pub(super) fn event(row: &Row<'_>) -> Found<EventRecord> {
     Ok(EventRecord {
         id: row.get(0)?,
         block: unsigned(row, 1)?,
@@ -339,7 +342,7 @@ fn event(row: &Row<'_>) -> Found<EventRecord> {
 }
 
 /// A number that is never negative in a file of this program.
-fn unsigned(row: &Row<'_>, column: usize) -> Found<u64> {
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Found<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }

@@ -3,13 +3,16 @@
 use evaltasks_core::chain::Receipt;
 use evaltasks_core::results::{TaskScore, UidWeight};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An enum that the tables hold as a word, the same as in JSON.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$on:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+        )]
         #[serde(rename_all = "snake_case")]
         pub enum $name {
             $($(#[$on])* $variant,)*
@@ -194,7 +197,7 @@ pub struct Identity {
 }
 
 /// A commitment, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmissionRecord {
     /// Number in the state; a later commitment has a later one.
     pub id: i64,
@@ -229,7 +232,7 @@ pub struct SubmissionRecord {
 }
 
 /// A round.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RoundRecord {
     /// Number in the state.
     pub id: i64,
@@ -258,7 +261,7 @@ pub struct RoundRecord {
 }
 
 /// A submission in a round.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EvaluationRecord {
     /// The round.
     pub round: i64,
@@ -329,7 +332,7 @@ pub struct AverageRecord {
 }
 
 /// Weights that were to be set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightsRecord {
     /// Number in the state.
     pub id: i64,
@@ -352,7 +355,7 @@ pub struct WeightsRecord {
 }
 
 /// A decision, or something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventRecord {
     /// Ascending.
     pub id: i64,
