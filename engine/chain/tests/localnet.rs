@@ -1,7 +1,8 @@
-//! The client library of the real chain against the network.
+//! The client library of the real chain, and this crate's client, against the network.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod subtensor;
 mod support;
 
 use evaltasks_chain::local::EpochSchedule;

@@ -192,7 +192,7 @@ mod tests {
         fn the_next_epoch_by_number_is_the_first(
             block in 0_u64..100_000, netuid: u16, tempo in 0_u64..1000
         ) {
-            let fires = |block: u64| (block + u64::from(netuid) + 1) % (tempo + 1) == 0;
+            let fires = |block: u64| (block + u64::from(netuid) + 1).is_multiple_of(tempo + 1);
             let found = next_epoch_by_number(block, netuid, tempo);
             prop_assert!(found > block && fires(found));
             prop_assert!(!(block + 1..found).any(fires));

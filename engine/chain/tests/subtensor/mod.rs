@@ -1,9 +1,5 @@
 //! The client of the chain against the network in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::path::Path;
 use std::thread;
 
