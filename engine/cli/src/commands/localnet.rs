@@ -16,6 +16,7 @@ use evaltasks_core::random::Seed;
 use serde_json::json;
 
 use super::{Outcome, print};
+use crate::operate::LogArguments;
 
 /// Whom the network has, and how it runs.
 #[derive(Args)]
@@ -74,6 +75,8 @@ pub struct Arguments {
     /// Print one line of JSON for each block
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    log: LogArguments,
 }
 
 /// Stake of the first validator, in tokens.
@@ -111,6 +114,7 @@ fn parse_fault(text: &str) -> Result<(u32, Fault), String> {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
+    arguments.log.start()?;
     let participants = participants(arguments)?;
     let is_paced = !arguments.block_time.is_zero();
     let block_time_ms =
