@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::thread;
 
+use crate::support::{key, options, produce, start};
 use evaltasks_chain::local::{EpochSchedule, LocalSubnet};
 use evaltasks_chain::localnet::{Fault, Localnet};
 use evaltasks_chain::{
     Chain, CommitError, Hotkey, Receipt, SetWeightsError, Subtensor, SubtensorOptions,
     WeightsRefusal, open_hotkey,
 };
-use support::{key, options, produce, start};
 
 /// The key of [`key`], as a validator opens it.
 fn hotkey(number: u8) -> Hotkey {
