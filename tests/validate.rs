@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-
 use crate::support::{demo_model, files, quick_competition, root, write};
 
 /// Ends of transactions, two for each, and lines of the log at which a

@@ -244,13 +244,15 @@ impl Arguments {
             false => isolated(&self.engine, &backend, self.max_process_memory)?,
         };
         let console = Arc::new(Console::new(true));
+        let (journal, history) = self.cache.open_in(folder);
         Ok(EngineWorks {
             backend,
             hub: self.hub.hub(Some(&console), Arc::clone(cancelled)),
             datasets: Box::new(self.data.datasets(self.hub.settings())),
             open_tokenizer,
             find_task: Mutex::new(Box::new(move |reference: &TaskReference| tasks.find(reference))),
-            journal: self.cache.open_in(folder),
+            journal,
+            history,
             commit_tokens: self.cache.commit_tokens.map(std::num::NonZeroU64::get),
             observer: console,
             cancelled: Arc::clone(cancelled),
