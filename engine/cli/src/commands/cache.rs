@@ -53,15 +53,21 @@ impl CacheArguments {
 }
 
 impl CacheArguments {
-    /// The same in a folder, where the command line names no other place.
-    pub fn open_in(&self, folder: &Path) -> Option<SqliteJournal> {
+    /// The journal, and what earlier rounds drew, in a folder where the command
+    /// line names no other place; see [`Self::open`] and [`Self::open_history`].
+    pub fn open_in(&self, folder: &Path) -> (Option<SqliteJournal>, Option<History>) {
         let path = match &self.cache {
-            _ if self.no_cache => return None,
+            _ if self.no_cache => return (None, None),
             Some(path) => file_at(path),
             None => folder.join(FILE_NAME),
         };
-        let opened = SqliteJournal::open(&path, self.cache_max_bytes.0);
-        opened.map_err(|error| warn("answers are not cached", error)).ok()
+        let journal = SqliteJournal::open(&path, self.cache_max_bytes.0)
+            .map_err(|error| warn("answers are not cached", error))
+            .ok();
+        let history = History::open(&path.with_extension(HISTORY_EXTENSION))
+            .map_err(|error| warn("contamination is not known", error))
+            .ok();
+        (journal, history)
     }
 
     /// What earlier rounds drew, beside the answers, if it can be used; if not,

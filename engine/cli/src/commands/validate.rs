@@ -279,13 +279,15 @@ impl Arguments {
             true => Box::new(backend),
             false => isolated(&self.engine, &backend, self.max_process_memory)?,
         };
+        let (journal, history) = self.cache.open_in(folder);
         let works = EngineWorks {
             backend,
             hub: self.hub.hub(None, Arc::clone(cancelled)),
             datasets: Box::new(self.data.datasets(self.hub.settings())),
             open_tokenizer,
             find_task: Mutex::new(Box::new(move |reference: &TaskReference| tasks.find(reference))),
-            journal: self.cache.open_in(folder),
+            journal,
+            history,
             commit_tokens: self.cache.commit_tokens.map(std::num::NonZeroU64::get),
             observer: Arc::clone(live) as Arc<dyn Observer>,
             cancelled: Arc::clone(cancelled),

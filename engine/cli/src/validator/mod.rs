@@ -18,6 +18,8 @@ pub mod limits;
 mod live;
 pub mod offline;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod turns;
 pub mod works;
 

@@ -6,17 +6,20 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use evaltasks_core::backend::{Backend, BackendError, Tokenizer};
+use evaltasks_core::commitment::secure_hash;
 use evaltasks_core::competition::{Competition, TaskReference, TokenizerRule};
+use evaltasks_core::contamination::Contamination;
 use evaltasks_core::model::Checkpoint;
 use evaltasks_core::results::RunResult;
 use evaltasks_core::source::{DatasetSource, ModelReference, ModelSource, SourceError};
 use evaltasks_core::task::Task;
-use evaltasks_hub::{Hub, HubError, HubFault, digest_model};
+use evaltasks_hub::{Hub, HubError, HubFault, digest_model, directory_hash, pretrained_hash};
 
 use super::decide::Named;
 use super::state::SubmissionRecord;
+use crate::history::History;
 use crate::journal::SqliteJournal;
-use crate::report::{ReportError, write_results, write_rows};
+use crate::report::{ReportError, write_contamination, write_results, write_rows};
 use crate::round::{
     self, AnswerJournal, Engine, FindTask, Observer, Plan, RoundError, competition_tokenizer,
     guard_backend, reason,
@@ -77,6 +80,8 @@ pub struct EngineWorks {
     pub find_task: Mutex<Box<SendFindTask>>,
     /// Where answers are kept, if anywhere.
     pub journal: Option<SqliteJournal>,
+    /// What earlier rounds drew, if that is known.
+    pub history: Option<History>,
     /// See [`Engine::commit_tokens`].
     pub commit_tokens: Option<u64>,
     /// Hears how rounds go.
@@ -102,9 +107,11 @@ impl Works for EngineWorks {
     }
 
     /// Headers first: what they tell is known before a weight is fetched.
-    fn check(&self, _: &SubmissionRecord, named: &Named<'_>) -> Checked {
+    fn check(&self, submission: &SubmissionRecord, named: &Named<'_>) -> Checked {
         let reference = self.model(named);
-        let checked = self.outline(&reference, named).and_then(|()| self.whole(&reference, named));
+        let checked = self
+            .outline(&reference, named)
+            .and_then(|()| self.whole(&reference, named, &submission.hotkey));
         match checked {
             Ok(model_sha256) => Checked::Accepted { model_sha256 },
             Err(checked) => checked,
@@ -115,6 +122,8 @@ impl Works for EngineWorks {
         let find_task = self.find_task.lock().unwrap_or_else(PoisonError::into_inner);
         let round = round::run(&self.engine(&**find_task), plan)?;
         write_rows(folder, round.rows())?;
+        let contamination: Vec<&Contamination> = round.contamination().collect();
+        write_contamination(folder, &contamination)?;
         let samples = round.log().map(Ok::<_, std::convert::Infallible>);
         write_results(folder, &round.result, &round.timing, samples)?;
         Ok(round.result)
@@ -137,7 +146,7 @@ impl EngineWorks {
             open_tokenizer: &self.open_tokenizer,
             find_task,
             journal: self.journal.as_ref().map(|journal| AnswerJournal::new(journal)),
-            history: None,
+            history: self.history.as_ref(),
             commit_tokens: self.commit_tokens,
             observer: Arc::clone(&self.observer),
             cancelled: Arc::clone(&self.cancelled),
@@ -162,7 +171,12 @@ impl EngineWorks {
     }
 
     /// Fetches the whole model, and gives its digest.
-    fn whole(&self, reference: &ModelReference, named: &Named<'_>) -> Result<String, Checked> {
+    fn whole(
+        &self,
+        reference: &ModelReference,
+        named: &Named<'_>,
+        hotkey: &str,
+    ) -> Result<String, Checked> {
         let fetched = self.hub.fetch(reference, named.competition.model.max_bytes);
         let path = fetched.map_err(|error| match error.downcast_ref::<HubError>() {
             Some(known) => not_had(known),
@@ -171,7 +185,16 @@ impl EngineWorks {
         let checked = guard_backend(|| self.backend.inspect(&path))
             .map_err(at_fault)
             .and_then(|checkpoint| self.judge(&checkpoint, named.competition, &path))
-            .and_then(|()| digest_model(&path).map_err(|error| not_had(&error)));
+            .and_then(|()| digest_model(&path).map_err(|error| not_had(&error)))
+            .and_then(|digest| {
+                // What a chain in memory has committed has no hash.
+                if self.offline.is_none() {
+                    let whole = directory_hash(&path, &digest).map_err(|error| not_had(&error))?;
+                    let hashes = pretrained_hash(&digest).into_iter().chain([whole]);
+                    committed(named, hotkey, &hashes.collect::<Vec<_>>())?;
+                }
+                Ok(digest)
+            });
         self.hub.release(&path);
         Ok(checked?.model_sha256)
     }
@@ -202,6 +225,26 @@ impl EngineWorks {
     }
 }
 
+/// Whether a commitment's hash is that of the model: of one of `hashes`, with
+/// the hotkey, so that nobody can commit the model of another; in the old form
+/// without the hotkey.
+fn committed(named: &Named<'_>, hotkey: &str, hashes: &[String]) -> Result<(), Checked> {
+    let with_key = |hash: &String| match named.old_hash {
+        Some(_) => hash.clone(),
+        None => secure_hash(hash, hotkey),
+    };
+    let found: Vec<String> = hashes.iter().map(with_key).collect();
+    let given = named.old_hash.as_ref().or(named.secure_hash.as_ref());
+    match given {
+        Some(given) if found.contains(given) => Ok(()),
+        given => Err(Checked::Rejected(format!(
+            "the commitment's hash is not that of the model and the hotkey: committed {}, found {}",
+            given.map_or("none", String::as_str),
+            found.join(" or "),
+        ))),
+    }
+}
+
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> Checked {
     Checked::Unavailable(format!("failed to {}", reason(error)))
 }
@@ -223,5 +266,38 @@ fn at_fault(error: BackendError) -> Checked {
     match error {
         BackendError::Model(_) | BackendError::NotFinite { .. } => Checked::Rejected(reason),
         _ => Checked::Unavailable(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validator::tests::subnet;
+
+    #[test]
+    fn a_commitment_is_of_one_model_and_one_hotkey() {
+        let subnet = subnet("");
+        let named = |old: Option<&str>, secure: Option<String>| Named {
+            competition: &subnet.competitions[0],
+            repository: "a/b".to_owned(),
+            revision: "c".to_owned(),
+            secure_hash: secure,
+            old_hash: old.map(str::to_owned),
+        };
+        let hashes = ["pretrained".to_owned(), "directory".to_owned()];
+        let rows = [
+            (named(None, Some(secure_hash("pretrained", "5A"))), true),
+            (named(None, Some(secure_hash("directory", "5A"))), true),
+            // Another's commitment, a hash without a hotkey, and none.
+            (named(None, Some(secure_hash("directory", "5B"))), false),
+            (named(None, Some("directory".to_owned())), false),
+            (named(None, None), false),
+            (named(Some("pretrained"), Some("pretrained".to_owned())), true),
+            (named(Some("other"), Some("other".to_owned())), false),
+        ];
+        for (named, expected) in rows {
+            let found = committed(&named, "5A", &hashes);
+            assert_eq!(found.is_ok(), expected, "{named:?}");
+        }
     }
 }

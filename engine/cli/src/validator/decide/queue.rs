@@ -61,6 +61,8 @@ pub struct Named<'a> {
     pub revision: String,
     /// See [`evaltasks_core::commitment::secure_hash`].
     pub secure_hash: Option<String>,
+    /// The model's own hash, in the old form of commitments.
+    pub old_hash: Option<String>,
 }
 
 /// Reads a commitment's text.
@@ -69,7 +71,7 @@ pub struct Named<'a> {
 /// Why it names no model, for the miner.
 pub fn named<'a>(text: &str, subnet: &'a Subnet) -> Result<Named<'a>, String> {
     let id: ModelId = text.parse().map_err(|error| format!("failed to {error}"))?;
-    let ModelId { namespace, name, commit, secure_hash, competition_id, .. } = id;
+    let ModelId { namespace, name, commit, hash: old_hash, secure_hash, competition_id } = id;
     let repository = format!("{namespace}/{name}");
     if !is_repository(&repository) {
         return Err(format!("{repository:?} is no repository of the hub"));
@@ -82,7 +84,7 @@ pub fn named<'a>(text: &str, subnet: &'a Subnet) -> Result<Named<'a>, String> {
     let Some(competition) = competition else {
         return Err(format!("there is no competition {competition_id}"));
     };
-    Ok(Named { competition, repository, revision, secure_hash })
+    Ok(Named { competition, repository, revision, secure_hash, old_hash })
 }
 
 /// What a view changes. `known` is all that is not gone.
