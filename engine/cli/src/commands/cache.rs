@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use evaltasks_core::document::Bytes;
+use evaltasks_core::document::{Bytes, parse_time};
 use evaltasks_core::model::group_digits;
 use serde_json::json;
 
@@ -18,7 +18,6 @@ use crate::report::visible;
 const FILE_NAME: &str = "responses.sqlite";
 /// Instead of the file's own, for what earlier rounds drew.
 const HISTORY_EXTENSION: &str = "rounds.sqlite";
-const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// Where a round keeps its answers.
 #[derive(Args)]
@@ -210,14 +209,9 @@ fn default_file() -> Option<PathBuf> {
     super::user_cache().map(|folder| folder.join(FILE_NAME))
 }
 
-/// A length of time with its unit, in seconds.
+/// A length of time, in seconds.
 fn age(text: &str) -> Result<u64, String> {
-    let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", SECONDS_PER_DAY)];
-    let parsed = units.iter().find_map(|(suffix, seconds)| {
-        let number: u64 = text.strip_suffix(suffix)?.parse().ok()?;
-        number.checked_mul(*seconds)
-    });
-    parsed.ok_or_else(|| "expected a length of time such as 30d, 12h, 10m or 5s".to_owned())
+    parse_time(text).map(|time| time.as_secs())
 }
 
 #[cfg(test)]
@@ -234,7 +228,7 @@ mod tests {
             ("0s", Some(0)),
             ("5", None),
             ("-1d", None),
-            ("1.5h", None),
+            ("1.5h", Some(5_400)),
             ("99999999999999999999d", None),
             ("9999999999999999999d", None),
         ];

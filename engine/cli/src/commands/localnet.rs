@@ -12,6 +12,7 @@ use evaltasks_chain::localnet::{
     DevelopmentKey, Fault, Genesis, HOTKEY, Localnet, LocalnetOptions, Participant, quick_subnet,
     write_wallet,
 };
+use evaltasks_core::document::parse_time;
 use evaltasks_core::random::Seed;
 use serde_json::json;
 
@@ -90,18 +91,8 @@ const FIXED_START_MS: u64 = 1_790_000_000_000;
 const LOOK: Duration = Duration::from_millis(50);
 
 fn parse_block_time(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let end = text.find(|one: char| !one.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let number: u64 = digits.parse().map_err(|_| "write a whole number and a unit".to_owned())?;
+    let time = if text == "0" { Duration::ZERO } else { parse_time(text)? };
     let most = Duration::from_secs(3600);
-    let time = match unit {
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        _ => return Err("the unit is `ms` or `s`".to_owned()),
-    };
     if time > most { Err("an hour is the most".to_owned()) } else { Ok(time) }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use evaltasks_chain::Chain;
+use evaltasks_chain::{Chain, Subtensor};
 use evaltasks_core::backend::Backend;
 use evaltasks_core::competition::{Subnet, TaskReference};
-use evaltasks_core::document::Bytes;
+use evaltasks_core::document::{Bytes, parse_time};
 
 use super::cache::CacheArguments;
 use super::chain::ChainArguments;
@@ -22,7 +22,7 @@ use super::plugins::{PluginArguments, Tasks};
 use super::run::cancelled_by_interrupt;
 use super::worker::isolated;
 use super::{Outcome, input, user_data};
-use crate::operate::{self, Live, Mode, Watched};
+use crate::operate::{self, Live, Mode, Server, Watched};
 use crate::round::{Observer, default_block};
 use crate::validator::decide::Settings;
 use crate::validator::offline::{self, Pace, Rehearsal};
@@ -56,7 +56,7 @@ pub struct Arguments {
     state: Option<PathBuf>,
     /// Time between two looks at the chain, such as 12s; with --offline, from
     /// one block to the next
-    #[arg(long, value_name = "TIME", default_value = "12s", value_parser = interval)]
+    #[arg(long, value_name = "TIME", default_value = "12s", value_parser = parse_time)]
     poll_interval: Duration,
     /// Do everything but send weights; the events say what would have been sent
     #[arg(long)]
@@ -141,35 +141,16 @@ fn rehearse(
     let state = arguments.open_state(&offline::identity(subnet))?;
     let set = state.ask(|state| state.all_final_weights())?;
     let mut rehearsal = Rehearsal::new(subnet, &subnet.submissions, &set)?;
-    let models = std::mem::take(&mut rehearsal.models);
-    let live = Arc::new(Live::default());
-    let works = arguments.works(tasks, state.folder(), cancelled, Some(models), &live)?;
-    let identity = offline::identity(subnet);
-    let _server = arguments.operate.serve(Shown {
-        folder: state.folder(),
-        subnet,
-        hub: arguments.hub.settings(),
-        live: &live,
-        validator: operate::Validator {
-            network: "in memory".to_owned(),
-            netuid: identity.netuid,
-            hotkey: None,
-            mode: Mode::Offline,
-            file: arguments.file.display().to_string(),
-        },
-        backend: works.works.backend.version(),
-    })?;
-    let validator = Validator::new(Parts {
-        file: arguments.file.display().to_string(),
-        subnet: subnet.clone(),
-        settings: arguments.settings(),
-        hotkey: identity.hotkey,
+    let place = Place {
+        network: "in memory".to_owned(),
+        mode: Mode::Offline,
+        hotkey: offline::identity(subnet).hotkey,
+        netuid: offline::identity(subnet).netuid,
         chain: rehearsal.chain(),
-        works: Box::new(works),
-        cancelled: Arc::clone(cancelled),
-        on_view: watch(&live, None),
-        state,
-    })?;
+        node: None,
+        models: Some(std::mem::take(&mut rehearsal.models)),
+    };
+    let (validator, _server) = open(arguments, tasks, subnet, cancelled, state, place)?;
     let from = arguments.from_block.unwrap_or_else(|| default_block(subnet, &subnet.submissions));
     let pace = Pace {
         from: from.max(offline::first_block()),
@@ -195,34 +176,18 @@ fn follow(
     let genesis = chain.block_hash(0).map_err(|error| anyhow!(error))?;
     let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
     let state = arguments.open_state(&identity)?;
-    let live = Arc::new(Live::default());
-    let works = arguments.works(tasks, state.folder(), cancelled, None, &live)?;
-    let chain = Arc::new(chain);
-    let _server = arguments.operate.serve(Shown {
-        folder: state.folder(),
-        subnet,
-        hub: arguments.hub.settings(),
-        live: &live,
-        validator: operate::Validator {
-            network: arguments.chain.network().to_owned(),
-            netuid: identity.netuid,
-            hotkey: Some(hotkey.clone()),
-            mode: if arguments.dry_run { Mode::DryRun } else { Mode::Live },
-            file: arguments.file.display().to_string(),
-        },
-        backend: works.works.backend.version(),
-    })?;
-    let validator = Arc::new(Validator::new(Parts {
-        file: arguments.file.display().to_string(),
-        subnet: subnet.clone(),
-        settings: arguments.settings(),
+    let node = Arc::new(chain);
+    let place = Place {
+        network: arguments.chain.network().to_owned(),
+        mode: if arguments.dry_run { Mode::DryRun } else { Mode::Live },
         hotkey,
-        chain: Arc::clone(&chain) as Arc<dyn Chain>,
-        works: Box::new(works),
-        cancelled: Arc::clone(cancelled),
-        on_view: watch(&live, Some(chain)),
-        state,
-    })?);
+        netuid: identity.netuid,
+        chain: Arc::clone(&node) as Arc<dyn Chain>,
+        node: Some(node),
+        models: None,
+    };
+    let (validator, _server) = open(arguments, tasks, subnet, cancelled, state, place)?;
+    let validator = Arc::new(validator);
     if arguments.once {
         let block = once(&validator)?;
         return outcome(arguments, &validator, block);
@@ -232,6 +197,59 @@ fn follow(
         true => Outcome::Interrupted,
         false => Outcome::Fine,
     })
+}
+
+/// The chain that a validator follows, and who it is there.
+struct Place {
+    network: String,
+    mode: Mode,
+    hotkey: String,
+    netuid: u16,
+    chain: Arc<dyn Chain>,
+    /// The same chain, where it has nodes.
+    node: Option<Arc<Subtensor>>,
+    /// The models of a chain in memory.
+    models: Option<OfflineModels>,
+}
+
+/// The validator, and what shows it for as long as it is kept.
+fn open(
+    arguments: &Arguments,
+    tasks: Tasks,
+    subnet: &Subnet,
+    cancelled: &Arc<AtomicBool>,
+    state: State,
+    place: Place,
+) -> Result<(Validator, Option<Server>)> {
+    let live = Arc::new(Live::default());
+    let works = arguments.works(tasks, state.folder(), cancelled, place.models, &live)?;
+    let file = arguments.file.display().to_string();
+    let server = arguments.operate.serve(Shown {
+        folder: state.folder(),
+        subnet,
+        hub: arguments.hub.settings(),
+        live: &live,
+        validator: operate::Validator {
+            network: place.network,
+            netuid: place.netuid,
+            // That of a chain in memory is nobody's.
+            hotkey: place.node.is_some().then(|| place.hotkey.clone()),
+            mode: place.mode,
+            file: file.clone(),
+        },
+        backend: works.works.backend.version(),
+    })?;
+    let parts = Parts {
+        file,
+        subnet: subnet.clone(),
+        settings: arguments.settings(),
+        hotkey: place.hotkey,
+        chain: place.chain,
+        works: Box::new(works),
+        cancelled: Arc::clone(cancelled),
+        on_view: watch(&live, place.node),
+    };
+    Ok((Validator::new(parts, state)?, server))
 }
 
 /// How a validator that came to its end did.
@@ -295,15 +313,4 @@ impl Arguments {
         };
         Ok(Watched { works, live: Arc::clone(live) })
     }
-}
-
-/// A length of time with its unit.
-fn interval(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1000), ("m", 60_000)];
-    let parsed = units.iter().find_map(|(suffix, ms)| {
-        let number: u64 = text.strip_suffix(suffix)?.parse().ok()?;
-        number.checked_mul(*ms)
-    });
-    let parsed = parsed.map(Duration::from_millis);
-    parsed.ok_or_else(|| "expected a length of time such as 12s, 500ms or 2m".to_owned())
 }

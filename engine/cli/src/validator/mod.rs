@@ -23,6 +23,7 @@ mod tests;
 mod turns;
 pub mod works;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,8 +42,14 @@ pub use live::{live, once};
 pub use turns::Task;
 use works::Works;
 
-/// A validator with everything that it works with.
+/// A validator with everything that it works with, and what it knows.
 pub struct Validator {
+    parts: Parts,
+    state: Mutex<State>,
+}
+
+/// What a [`Validator`] works with.
+pub struct Parts {
     /// Path of the competition file, as given.
     pub file: String,
     /// The competitions.
@@ -59,10 +66,17 @@ pub struct Validator {
     pub cancelled: Arc<AtomicBool>,
     /// Hears of every view of the chain.
     pub on_view: OnView,
-    state: Mutex<State>,
 }
 
-/// See [`Validator::on_view`].
+impl Deref for Validator {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// See [`Parts::on_view`].
 pub type OnView = Box<dyn Fn(&SubnetView) + Send + Sync>;
 
 /// Why a turn came to nothing. Reads after "failed to ...".
@@ -106,40 +120,15 @@ impl TurnError {
     }
 }
 
-/// What a [`Validator`] is made of.
-pub struct Parts {
-    /// See [`Validator`].
-    pub file: String,
-    /// See [`Validator`].
-    pub subnet: Subnet,
-    /// See [`Validator`].
-    pub settings: Settings,
-    /// See [`Validator`].
-    pub hotkey: String,
-    /// See [`Validator`].
-    pub chain: Arc<dyn Chain>,
-    /// See [`Validator`].
-    pub works: Box<dyn Works>,
-    /// See [`Validator`].
-    pub cancelled: Arc<AtomicBool>,
-    /// See [`Validator`].
-    pub on_view: OnView,
-    /// What it knows and has decided.
-    pub state: State,
-}
-
 impl Validator {
     /// A validator that goes on from its state.
     ///
     /// # Errors
     /// When the state cannot be read or written.
-    pub fn new(parts: Parts) -> Result<Validator, StateError> {
-        let Parts { file, subnet, settings, hotkey, chain, works, cancelled, on_view, mut state } =
-            parts;
-        note_rules(&mut state, &subnet)?;
+    pub fn new(parts: Parts, mut state: State) -> Result<Validator, StateError> {
+        note_rules(&mut state, &parts.subnet)?;
         turns::remove_strays(&state)?;
-        let state = Mutex::new(state);
-        Ok(Validator { file, subnet, settings, hotkey, chain, works, cancelled, on_view, state })
+        Ok(Validator { parts, state: Mutex::new(state) })
     }
 
     /// The state, for as long as no turn needs it.

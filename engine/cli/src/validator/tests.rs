@@ -199,7 +199,8 @@ impl Scene {
         let models = std::mem::take(&mut rehearsal.models);
         let works = FakeWorks { models, measured: Arc::clone(&measured), no_verdict };
         let identity = offline::identity(&subnet);
-        let validator = Validator::new(Parts {
+        let state = State::open(folder.path(), &identity).unwrap();
+        let parts = Parts {
             file: "test.yaml".to_owned(),
             settings,
             hotkey: identity.hotkey.clone(),
@@ -207,10 +208,10 @@ impl Scene {
             works: Box::new(works),
             cancelled: Arc::default(),
             on_view: Box::new(|_| {}),
-            state: State::open(folder.path(), &identity).unwrap(),
             subnet,
-        });
-        Scene { rehearsal, validator: validator.unwrap(), measured, _folder: folder }
+        };
+        let validator = Validator::new(parts, state).unwrap();
+        Scene { rehearsal, validator, measured, _folder: folder }
     }
 
     fn play(&mut self, from: u64, until: u64) {
@@ -358,7 +359,8 @@ fn tasks_run_side_by_side_and_one_that_panics_is_told() {
         Scene::new(&miners, Settings::default(), None);
     rehearsal.advance_to(380).unwrap();
     let chain = Arc::new(SelfMaking { chain: rehearsal.chain(), rehearsal: Mutex::new(rehearsal) });
-    let validator = Arc::new(Validator { chain, ..validator });
+    let Validator { parts, state } = validator;
+    let validator = Arc::new(Validator { parts: Parts { chain, ..parts }, state });
     live(&validator, Duration::from_millis(2), Some(800)).unwrap();
     let events = validator.state().ask(|q| q.events_after(0, 10_000)).unwrap();
     let has = |kind: EventKind| events.iter().any(|event| event.kind == kind);

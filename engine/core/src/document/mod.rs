@@ -19,7 +19,7 @@ pub use field::{Config, Entries, Field, Given, Place};
 pub use number::{Fraction, NonNegative, Positive, Real, Whole};
 pub use problem::{Problem, Severity, Span};
 pub use text::{Name, PathText, Sha256, Text};
-pub use units::{Bytes, ParameterCount, Seconds};
+pub use units::{Bytes, ParameterCount, Seconds, parse_time};
 
 pub(crate) use problem::{Problems, did_you_mean, quote, shown};
 pub(crate) use tree::{Content, Node, parse as tree};

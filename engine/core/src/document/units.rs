@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
@@ -88,6 +89,24 @@ const TIME: Notation = Notation {
     bare: false,
     minimum: 1,
 };
+
+/// As in [`TIME`], on a command line: also none at all, and days.
+const OPTION_TIME: Notation = Notation {
+    words: "a length of time with its unit, such as 200ms, 550s, 10m, 1.5h or 30d",
+    suffixes: &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)],
+    minimum: 0,
+    ..TIME
+};
+
+/// A length of time as an option of a command has it, such as `12s`.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let milliseconds = OPTION_TIME.parse(text);
+    let milliseconds = milliseconds.ok_or_else(|| format!("expected {}", OPTION_TIME.words))?;
+    Ok(Duration::from_millis(milliseconds))
+}
 
 impl Notation {
     /// The quantity in its smallest unit, if the text is one and it is whole.
