@@ -9,7 +9,8 @@ use evaltasks_chain::{
     Chain, CommitError, Hotkey, Receipt, SetWeightsError, Subtensor, SubtensorOptions,
     WeightsRefusal, open_hotkey,
 };
-use support::{key, options, produce, start};
+
+use crate::support::{key, options, produce, start};
 
 /// The key of [`key`], as a validator opens it.
 fn hotkey(number: u8) -> Hotkey {
