@@ -11,6 +11,8 @@ use evaltasks_chain::{
     WeightsRefusal, open_hotkey,
 };
 
+use crate::support::{key, options, produce, start};
+
 /// The key of [`key`], as a validator opens it.
 fn hotkey(number: u8) -> Hotkey {
     let folder = tempfile::tempdir().unwrap();
