@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "support/client.rs"]
+mod client;
 mod support;
 
+use client::{Call, Client, account_value, call, number, remark, set_weights};
 use evaltasks_chain::local::EpochSchedule;
 use evaltasks_chain::localnet::{Fault, Localnet};
 use evaltasks_chain::{BeaconKey, WeightsPayload, lock_for};
@@ -16,9 +19,7 @@ use subxt::config::DefaultExtrinsicParamsBuilder;
 use subxt::dynamic::Value;
 use subxt::rpcs::rpc_params;
 use subxt::utils::MultiSignature;
-use support::{
-    Call, Client, account_value, call, key, number, options, produce, remark, set_weights, start,
-};
+use support::{key, options, produce, start};
 
 #[tokio::test]
 async fn a_signed_remark_is_final_after_two_more_blocks() {
