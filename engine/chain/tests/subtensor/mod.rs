@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::thread;
 
-use crate::support::{key, options, produce, start};
 use evaltasks_chain::local::{EpochSchedule, LocalSubnet};
 use evaltasks_chain::localnet::{Fault, Localnet};
 use evaltasks_chain::{
