@@ -25,8 +25,11 @@ pub struct Endpoint {
     pub parameters: &'static [Parameter],
     /// Form of its answer.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
-    answer: Box<dyn Fn(&Site, &Arguments) -> Result<Vec<u8>, Refusal> + Send + Sync>,
+    answer: Box<Answer>,
 }
+
+/// Gives an answer as JSON.
+type Answer = dyn Fn(&Site, &Arguments) -> Result<Vec<u8>, Refusal> + Send + Sync;
 
 impl Endpoint {
     /// The answer to a request, as JSON.

@@ -35,8 +35,10 @@ pub fn render_timing(timing: &RunTiming) -> String {
     let waited = |what: &str, step: &str| {
         let steps = timing.steps.iter().filter(|one| one.step == step);
         let waited: f64 = steps.map(|step| step.seconds).sum();
-        let is_shown = waited >= MIN_SHOWN_SECONDS;
-        is_shown.then(|| format!(" and {waited:.1} s of waiting for {what}")).unwrap_or_default()
+        if waited < MIN_SHOWN_SECONDS {
+            return String::new();
+        }
+        format!(" and {waited:.1} s of waiting for {what}")
     };
     let waited = waited("models", FETCH) + &waited("data", WAIT_FOR_DATA);
     let mut lines = format!("{total:.1} s, of which {inference:.1} s of inference{waited}:\n");
