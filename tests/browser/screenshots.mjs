@@ -31,7 +31,7 @@ views.push({ name: "print", width: 720, colorScheme: "dark", media: "print" });
 // Elements beyond the window, except those that are cut or scroll on purpose.
 function overflowing() {
   const width = document.documentElement.clientWidth;
-  const allowed = ".scroll *, svg *, .unseen, thead, thead *, .bars .who *";
+  const allowed = ".scroll *, svg *, .unseen, thead, thead *, :is(.bars, .series) .who *";
   return [...document.querySelectorAll("body *")]
     .filter((element) => !element.matches(allowed))
     .filter((element) => {
