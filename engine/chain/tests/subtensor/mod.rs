@@ -73,11 +73,12 @@ fn a_subnet_is_read_as_one_view() {
     assert_eq!(view.commitments, chain.commitments(block).unwrap());
     assert_eq!(view.rules, chain.weight_rules(block).unwrap());
     assert_eq!(view.metagraph.block, block);
-    let hotkeys: Vec<&str> = view.metagraph.neurons.iter().map(|one| &*one.hotkey).collect();
+    let hotkeys: Vec<&str> =
+        view.metagraph.neurons.iter().skip(1).map(|one| &*one.hotkey).collect();
     assert_eq!(hotkeys, [1, 2, 3, 4, 5].map(|number| key(number).address()));
-    let stakes: Vec<f64> = view.metagraph.neurons.iter().map(|one| one.stake).collect();
+    let stakes: Vec<f64> = view.metagraph.neurons.iter().skip(1).map(|one| one.stake).collect();
     assert_eq!(stakes, [5.0, 4.0, 0.0, 0.0, 0.0]);
-    assert!(view.metagraph.neurons[0].validator_permit);
+    assert!(view.metagraph.neurons[1].validator_permit);
     let found: Vec<(&str, u64, &[u8])> =
         view.commitments.iter().map(|one| (&*one.hotkey, one.block, &*one.data)).collect();
     let (first, second) = (key(3).address(), key(4).address());
@@ -128,9 +129,9 @@ fn weights_are_set_and_read_back() {
     assert_eq!(receipt.reveal_round, None);
     let block = chain.block().unwrap();
     let found = chain.weights(block).unwrap();
-    assert_eq!(found[0], [(2, 65535), (3, 32768), (4, 32768)]);
-    assert_eq!(found[1], []);
-    assert_eq!(chain.metagraph(block).unwrap().neurons[0].last_update, receipt.block);
+    assert_eq!(found[1], [(2, 65535), (3, 32768), (4, 32768)]);
+    assert_eq!(found[0], []);
+    assert_eq!(chain.metagraph(block).unwrap().neurons[1].last_update, receipt.block);
 
     // Too early: nothing is sent.
     let early = chain.set_weights(&weights).unwrap_err();
@@ -180,7 +181,7 @@ fn a_new_runtime_is_followed() {
     assert_eq!(before.metagraph.neurons, after.metagraph.neurons);
     let receipt = with_blocks(&network, || chain.set_weights(&[(2, 1.0)])).unwrap();
     let found = chain.weights(receipt.block).unwrap();
-    assert_eq!(found[0], [(2, 65535)]);
+    assert_eq!(found[1], [(2, 65535)]);
     // Blocks of the old runtime are still read by its own metadata.
     assert_eq!(chain.view(before.metagraph.block).unwrap(), before);
 }
@@ -204,8 +205,8 @@ fn lost_connections_lose_nothing() {
         produce(&network, 6);
         handle.join().unwrap().unwrap()
     });
-    assert_eq!(chain.weights(receipt.block).unwrap()[0], [(2, 65535)]);
-    assert_eq!(chain.weights(receipt.block - 1).unwrap()[0], []);
+    assert_eq!(chain.weights(receipt.block).unwrap()[1], [(2, 65535)]);
+    assert_eq!(chain.weights(receipt.block - 1).unwrap()[1], []);
 }
 
 #[test]
@@ -223,7 +224,7 @@ fn locked_weights_are_opened_an_epoch_later() {
         let weights = [(2, 0.5), (4, 1.0)];
         let receipt = with_blocks(&network, || chain.set_weights(&weights)).unwrap();
         assert!(receipt.reveal_round.is_some());
-        assert_eq!(chain.weights(receipt.block).unwrap()[0], []);
+        assert_eq!(chain.weights(receipt.block).unwrap()[1], []);
         let SetWeightsError::TooEarly { refusal, .. } = chain.set_weights(&weights).unwrap_err()
         else {
             panic!("it is not too early")
@@ -234,6 +235,6 @@ fn locked_weights_are_opened_an_epoch_later() {
         let epoch = rules.next_epoch_block;
         produce(&network, u32::try_from(epoch).unwrap() + 6 - network.block());
         let block = chain.block().unwrap();
-        assert_eq!(chain.weights(block).unwrap()[0], [(2, 32768), (4, 65535)], "{schedule:?}");
+        assert_eq!(chain.weights(block).unwrap()[1], [(2, 32768), (4, 65535)], "{schedule:?}");
     }
 }
