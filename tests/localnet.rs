@@ -66,8 +66,8 @@ fn a_network_says_who_is_in_it_and_every_block() {
 #[test]
 fn what_is_wrong_with_arguments_is_said() {
     let rows = [
-        ("--block-time", "12", "the unit is `ms` or `s`"),
-        ("--block-time", "s", "write a whole number and a unit"),
+        ("--block-time", "12", "expected a length of time"),
+        ("--block-time", "s", "expected a length of time"),
         ("--block-time", "3601s", "an hour is the most"),
         ("--fault", "5", "write BLOCK=JSON"),
         ("--fault", "x={}", "is no number of a block"),

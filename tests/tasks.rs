@@ -20,8 +20,8 @@ fn tasks_as_json_have_a_schema() {
 #[test]
 fn every_command_explains_itself() {
     let commands = [
-        "run", "verify", "check", "loss", "rank", "simulate", "localnet", "inspect", "tasks",
-        "cache", "plugin", "schema",
+        "run", "verify", "check", "loss", "rank", "validate", "submit", "simulate", "localnet",
+        "inspect", "tasks", "cache", "plugin", "schema",
     ];
     let mut help = run(&["--help"]).stdout;
     for command in commands {

@@ -355,7 +355,7 @@ fn places_that_are_no_dataset_are_refused() {
     let mut hub = rules(folder.path(), TextUnit::Line, None);
     hub.location = Location::Hub { repository: "org/set".to_owned(), revision: None };
     let error = open_dataset(&hub).err().unwrap().to_string();
-    assert!(error.starts_with("fetch org/set: only local paths can be read so far"), "{error}");
+    assert!(error.starts_with("fetch org/set: only local paths are read here"), "{error}");
 }
 
 #[test]

@@ -73,10 +73,9 @@ fn a_subnet_is_read_as_one_view() {
     assert_eq!(view.commitments, chain.commitments(block).unwrap());
     assert_eq!(view.rules, chain.weight_rules(block).unwrap());
     assert_eq!(view.metagraph.block, block);
-    let hotkeys: Vec<&str> =
-        view.metagraph.neurons.iter().skip(1).map(|one| &*one.hotkey).collect();
-    assert_eq!(hotkeys, [1, 2, 3, 4, 5].map(|number| key(number).address()));
-    let stakes: Vec<f64> = view.metagraph.neurons.iter().skip(1).map(|one| one.stake).collect();
+    let hotkeys: Vec<&str> = view.metagraph.neurons.iter().map(|one| &*one.hotkey).collect();
+    assert_eq!(hotkeys, [0, 1, 2, 3, 4].map(|number| key(number).address()));
+    let stakes: Vec<f64> = view.metagraph.neurons.iter().map(|one| one.stake).collect();
     assert_eq!(stakes, [5.0, 4.0, 0.0, 0.0, 0.0]);
     assert!(view.metagraph.neurons[1].validator_permit);
     let found: Vec<(&str, u64, &[u8])> =
