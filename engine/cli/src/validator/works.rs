@@ -191,7 +191,7 @@ impl EngineWorks {
                 if self.offline.is_none() {
                     let whole = directory_hash(&path, &digest).map_err(|error| not_had(&error))?;
                     let hashes = pretrained_hash(&digest).into_iter().chain([whole]);
-                    committed(named, hotkey, &hashes.collect::<Vec<_>>())?;
+                    committed(named, hotkey, &hashes.collect::<Vec<_>>(), &digest.model_sha256)?;
                 }
                 Ok(digest)
             });
@@ -227,8 +227,19 @@ impl EngineWorks {
 
 /// Whether a commitment's hash is that of the model: of one of `hashes`, with
 /// the hotkey, so that nobody can commit the model of another; in the old form
-/// without the hotkey.
-fn committed(named: &Named<'_>, hotkey: &str, hashes: &[String]) -> Result<(), Checked> {
+/// without the hotkey. And where the commitment has it, whether the files are
+/// those of `model_sha256`.
+fn committed(
+    named: &Named<'_>,
+    hotkey: &str,
+    hashes: &[String],
+    model_sha256: &str,
+) -> Result<(), Checked> {
+    if let Some(given) = named.model_sha256.as_deref().filter(|given| *given != model_sha256) {
+        return Err(Checked::Rejected(format!(
+            "the model is another than was committed: committed {given}, found {model_sha256}"
+        )));
+    }
     let with_key = |hash: &String| match named.old_hash {
         Some(_) => hash.clone(),
         None => secure_hash(hash, hotkey),
@@ -278,6 +289,7 @@ mod tests {
     fn a_commitment_is_of_one_model_and_one_hotkey() {
         let subnet = subnet("");
         let named = |old: Option<&str>, secure: Option<String>| Named {
+            model_sha256: None,
             competition: &subnet.competitions[0],
             repository: "a/b".to_owned(),
             revision: "c".to_owned(),
@@ -285,6 +297,7 @@ mod tests {
             old_hash: old.map(str::to_owned),
         };
         let hashes = ["pretrained".to_owned(), "directory".to_owned()];
+        let right = || named(None, Some(secure_hash("pretrained", "5A")));
         let rows = [
             (named(None, Some(secure_hash("pretrained", "5A"))), true),
             (named(None, Some(secure_hash("directory", "5A"))), true),
@@ -294,9 +307,11 @@ mod tests {
             (named(None, None), false),
             (named(Some("pretrained"), Some("pretrained".to_owned())), true),
             (named(Some("other"), Some("other".to_owned())), false),
+            (Named { model_sha256: Some("model".to_owned()), ..right() }, true),
+            (Named { model_sha256: Some("another".to_owned()), ..right() }, false),
         ];
         for (named, expected) in rows {
-            let found = committed(&named, "5A", &hashes);
+            let found = committed(&named, "5A", &hashes, "model");
             assert_eq!(found.is_ok(), expected, "{named:?}");
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evaltasks_core::chain::{Commitment, SubnetView};
-use evaltasks_core::commitment::{MAX_COMMITMENT_BYTES, ModelId};
+use evaltasks_core::commitment::{DetailedId, MAX_COMMITMENT_BYTES, ModelId};
 use evaltasks_core::competition::{Competition, Subnet, is_commit_hash, is_repository};
 
 use crate::validator::limits::{CHECK_RETRY_BLOCKS, MAX_CHECK_ATTEMPTS, MAX_CHECK_RETRY_BLOCKS};
@@ -63,6 +63,8 @@ pub struct Named<'a> {
     pub secure_hash: Option<String>,
     /// The model's own hash, in the old form of commitments.
     pub old_hash: Option<String>,
+    /// SHA-256 over the names and contents of the files, where it was committed.
+    pub model_sha256: Option<String>,
 }
 
 /// Reads a commitment's text.
@@ -70,7 +72,8 @@ pub struct Named<'a> {
 /// # Errors
 /// Why it names no model, for the miner.
 pub fn named<'a>(text: &str, subnet: &'a Subnet) -> Result<Named<'a>, String> {
-    let id: ModelId = text.parse().map_err(|error| format!("failed to {error}"))?;
+    let detailed: DetailedId = text.parse().map_err(|error| format!("failed to {error}"))?;
+    let DetailedId { id, competition: key, model_sha256 } = detailed;
     let ModelId { namespace, name, commit, hash: old_hash, secure_hash, competition_id } = id;
     let repository = format!("{namespace}/{name}");
     if !is_repository(&repository) {
@@ -84,7 +87,10 @@ pub fn named<'a>(text: &str, subnet: &'a Subnet) -> Result<Named<'a>, String> {
     let Some(competition) = competition else {
         return Err(format!("there is no competition {competition_id}"));
     };
-    Ok(Named { competition, repository, revision, secure_hash, old_hash })
+    if let Some(key) = key.filter(|key| *key != competition.key) {
+        return Err(format!("the competition {competition_id} is {}, not {key}", competition.key));
+    }
+    Ok(Named { competition, repository, revision, secure_hash, old_hash, model_sha256 })
 }
 
 /// What a view changes. `known` is all that is not gone.

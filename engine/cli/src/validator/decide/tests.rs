@@ -73,6 +73,11 @@ fn commitments_name_a_model_or_are_the_miners_problem() {
         (format!("a:b:{HASH}:h:2"), Ok(("second", "a/b"))),
         (format!("a:b:{HASH}:h:7"), Err("there is no competition 7")),
         (format!("a:b:{HASH}:h"), Err("there is no competition 0")),
+        (format!("a:b:{HASH}:h:2:competition=second:more=1"), Ok(("second", "a/b"))),
+        (
+            format!("a:b:{HASH}:h:2:competition=first"),
+            Err("the competition 2 is second, not first"),
+        ),
         ("a:b:None:h:1".to_owned(), Err("the commitment has no commit")),
         ("a:b:main:h:1".to_owned(), Err("\"main\" is no commit hash: that has 40 hexa")),
         (format!("..:b:{HASH}:h:1"), Err("\"../b\" is no repository of the hub")),
