@@ -331,15 +331,7 @@ async fn a_fork_replaces_blocks_that_are_not_final() {
     let client = Client::connect(&network).await;
     produce(&network, 5);
     let bytes = client.signed(&remark("one"), &key(0), 0).await;
-    let mut watched = client
-        .rpc
-        .subscribe::<Json>(
-            "author_submitAndWatchExtrinsic",
-            rpc_params![format!("0x{}", hex::encode(bytes))],
-            "author_unwatchExtrinsic",
-        )
-        .await
-        .unwrap();
+    let mut watched = client.submit_and_watch(&bytes).await;
     produce(&network, 1);
     let hash = |block| network.view(block).unwrap().block_hash;
     let before: Vec<String> = (0..=6).map(hash).collect();
@@ -409,15 +401,7 @@ async fn what_was_signed_for_the_old_runtime_is_invalid() {
     let client = Client::connect(&network).await;
     // It waits for the one before it, which does not come.
     let bytes = client.signed(&set_weights(&[2, 3], &[2, 1]), &key(0), 1).await;
-    let mut watched = client
-        .rpc
-        .subscribe::<Json>(
-            "author_submitAndWatchExtrinsic",
-            rpc_params![format!("0x{}", hex::encode(bytes))],
-            "author_unwatchExtrinsic",
-        )
-        .await
-        .unwrap();
+    let mut watched = client.submit_and_watch(&bytes).await;
     assert_eq!(watched.next().await.unwrap().unwrap(), "future");
     network.fault(&Fault::Upgrade {}).unwrap();
     produce(&network, 1);

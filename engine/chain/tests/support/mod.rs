@@ -12,6 +12,7 @@ use subxt::config::DefaultExtrinsicParamsBuilder;
 use subxt::dynamic::{self, Value};
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::ext::scale_value::Composite;
+use subxt::rpcs::client::RpcSubscription;
 use subxt::rpcs::{RpcClient, rpc_params};
 use subxt::tx::Signer;
 use subxt::utils::{AccountId32, MultiSignature};
@@ -124,6 +125,16 @@ impl Client {
         let at = self.online.at_block(self.best().await).await.unwrap();
         let signed = at.tx().create_signed(call, who, params).await.unwrap();
         signed.into_encoded()
+    }
+
+    /// Hands an extrinsic in, and hears what becomes of it.
+    pub async fn submit_and_watch(&self, bytes: &[u8]) -> RpcSubscription<Json> {
+        let submitted = self.rpc.subscribe(
+            "author_submitAndWatchExtrinsic",
+            rpc_params![format!("0x{}", hex::encode(bytes))],
+            "author_unwatchExtrinsic",
+        );
+        submitted.await.unwrap()
     }
 
     /// What the node says to an extrinsic: its hash, or code, text and data.
