@@ -6,11 +6,15 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use evaltasks_core::random::{Seed, words};
+
 use crate::support::{demo_model, files, quick_competition, root, write};
 
-/// Ends of transactions, two for each, and lines of the log at which a
-/// validator is killed: small enough for many kills in one run.
-const POINTS: [u64; 7] = [1, 4, 0, 3, 6, 2, 5];
+/// The last of the ends of transactions, two for each, and of the lines of the
+/// log at which a validator is killed: small enough for many kills in one run.
+const LAST_POINT: u32 = 7;
+/// More points than there are kills.
+const POINTS: u32 = 1000;
 /// Block after which a rehearsal ends: twelve rounds, two settings of weights.
 const LAST_BLOCK: &str = "1075";
 
@@ -157,7 +161,8 @@ fn a_validator_that_is_killed_a_hundred_times_decides_the_same() {
     assert!(events.1[0].starts_with("id=Integer(") && !events.1[0].starts_with("id=Integer(1)"));
 
     let mut kills = 0;
-    let mut points = POINTS.iter().cycle();
+    let points = words(&Seed::from(1), "validate", "where to kill", POINTS);
+    let mut points = points.into_iter().map(|word| word % (LAST_POINT + 1));
     // At every other commit or so, right before it or right after it.
     let mut run = 0;
     while kills < 70 {
@@ -177,7 +182,7 @@ fn a_validator_that_is_killed_a_hundred_times_decides_the_same() {
     // Wherever it is when its log has come so far.
     while kills < 100 {
         let state = format!("killed-{run}");
-        while !rehearsal.run_and_kill(&state, *points.next().unwrap() as usize + 1) {
+        while !rehearsal.run_and_kill(&state, points.next().unwrap() as usize + 1) {
             kills += 1;
         }
         assert_eq!(rehearsal.left(&state), expected, "{state}");
