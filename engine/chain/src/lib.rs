@@ -8,6 +8,7 @@ mod beacon;
 mod limits;
 pub mod local;
 pub mod localnet;
+mod names;
 mod subtensor;
 mod timelock;
 mod wallet;
@@ -19,8 +20,7 @@ pub use evaltasks_core::chain::{
     SubnetView, WeightRules, WeightsRefusal,
 };
 pub use subtensor::{
-    CommitError, CommitRefusal, Endpoint, MAX_BIG_RAW_BYTES, Subtensor, SubtensorError,
-    SubtensorOptions,
+    CommitError, CommitRefusal, Endpoint, Subtensor, SubtensorError, SubtensorOptions,
 };
 pub use timelock::{
     COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, lock_for, reveal_round,

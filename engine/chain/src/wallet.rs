@@ -37,7 +37,7 @@ const PASSES: u32 = 8;
 const MEMORY_KIB: u32 = 512 << 10;
 const SR25519: u64 = 1;
 /// What Substrate signs in the name of.
-const SIGNING_CONTEXT: &[u8] = b"substrate";
+pub(crate) const SIGNING_CONTEXT: &[u8] = b"substrate";
 
 /// A key that signs for one account. Its secret is wiped when it is dropped,
 /// and nothing prints it.

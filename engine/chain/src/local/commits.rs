@@ -5,10 +5,8 @@ use evaltasks_core::chain::WeightsRefusal;
 
 use super::weights::{WeightsCall, has_waited};
 use super::{LocalSubnet, state::State};
+use crate::limits::MAX_UNREVEALED_COMMITS;
 use crate::timelock::{COMMIT_VERSION, MAX_COMMIT_BYTES, WeightsPayload};
-
-/// Commits of one hotkey in one epoch.
-const MAX_COMMITS: usize = 10;
 
 /// Weights that nobody can read before a round of the beacon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +73,7 @@ impl State {
         let epoch = self.epoch_index(subnet);
         let commits = self.ledger.commits.get(&epoch);
         let own = commits.into_iter().flatten().filter(|one| one.hotkey == hotkey);
-        demand(own.count() < MAX_COMMITS, WeightsRefusal::TooManyUnrevealedCommits)?;
+        demand(own.count() < MAX_UNREVEALED_COMMITS, WeightsRefusal::TooManyUnrevealedCommits)?;
         // The call itself cannot hold more bytes than these.
         let is_possible = call.round >= round && call.ciphertext.len() <= MAX_COMMIT_BYTES;
         demand(is_possible, WeightsRefusal::InvalidRevealRound)?;

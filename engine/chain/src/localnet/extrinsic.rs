@@ -14,9 +14,8 @@ use super::call::Call;
 use super::pool::Invalid;
 use super::runtime::{Runtime, RuntimeError};
 use super::value::{as_account, as_number, as_numbers};
+use crate::wallet::SIGNING_CONTEXT;
 
-/// What an sr25519 signature is in the name of.
-const SIGNING_CONTEXT: &[u8] = b"substrate";
 /// Payloads that are longer are hashed before they are signed.
 const MAX_SIGNED_BYTES: usize = 256;
 

@@ -221,7 +221,7 @@ impl Localnet {
 
     /// Extrinsics that wait for a block.
     pub fn pending(&self) -> usize {
-        self.node.pending().len()
+        self.node.waiting()
     }
 
     /// The number of the newest block.
@@ -271,7 +271,7 @@ impl Localnet {
 
     /// Where it stands.
     pub fn summary(&self) -> Summary {
-        let waiting = self.node.pending().len();
+        let waiting = self.node.waiting();
         let (block, finalized) =
             self.node.blocks(|blocks| (blocks.best().cloned(), blocks.finalized_number()));
         let state = block.as_ref().and_then(|block| block.state.as_ref());

@@ -134,6 +134,11 @@ impl Node {
         self.inner().pool.bytes().map(<[u8]>::to_vec).collect()
     }
 
+    /// How many extrinsics wait.
+    pub fn waiting(&self) -> usize {
+        self.inner().pool.len()
+    }
+
     /// The nonce of an account's next extrinsic, with those that wait.
     pub fn next_nonce(&self, account: &[u8; 32]) -> u32 {
         let inner = self.inner();

@@ -230,6 +230,11 @@ impl Pool {
         });
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// All that wait.
     pub fn into_waiting(self) -> impl Iterator<Item = Pending> {
         self.waiting.into_iter()

@@ -9,6 +9,7 @@ use subxt::metadata::Metadata;
 
 use super::metadata;
 use crate::local::EpochSchedule;
+use crate::names::field_names;
 
 /// Which runtime made a block, and how it reads and writes bytes.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Runtime {
                 fields.for_each(|(_, value)| *value = Value::u128(number.into()));
             }
         }
-        let ty = constant_type(&self.metadata, "System", "Version")?;
+        let ty = find_constant(&self.metadata, "System", "Version")?.ty();
         let encoded = self.encode(ty, &version, "System.Version")?;
         metadata::set_constant(&mut source, "System", "Version", encoded)?;
         Runtime::new(source)
@@ -202,19 +203,9 @@ impl Runtime {
 
     /// The names of the fields of what a runtime API returns, within an option.
     pub fn api_result_fields(&self, api: &str, method: &str) -> Result<Vec<String>, RuntimeError> {
-        use scale_info::TypeDef;
-        let missing = || RuntimeError::missing("fields of the result of", api, method);
-        let types = self.metadata.types();
-        let option = types.resolve(self.api(api, method)?.output_ty()).ok_or_else(missing)?;
-        let TypeDef::Variant(option) = &option.type_def else { return Err(missing()) };
-        let some = option.variants.iter().find(|one| one.name == "Some");
-        let inner = some.and_then(|some| some.fields.first()).ok_or_else(missing)?;
-        match &types.resolve(inner.ty.id).ok_or_else(missing)?.type_def {
-            TypeDef::Composite(fields) => {
-                Ok(fields.fields.iter().filter_map(|field| field.name.clone()).collect())
-            }
-            _ => Err(missing()),
-        }
+        self.api(api, method)?;
+        field_names(&self.metadata, api, method)
+            .ok_or_else(|| RuntimeError::missing("fields of the result of", api, method))
     }
 
     fn api(
@@ -299,15 +290,17 @@ fn unencodable(path: String, error: impl std::fmt::Display) -> RuntimeError {
     RuntimeError::Encode { path, reason: error.to_string() }
 }
 
-fn constant_type(metadata: &Metadata, pallet: &str, name: &str) -> Result<u32, RuntimeError> {
+fn find_constant<'a>(
+    metadata: &'a Metadata,
+    pallet: &str,
+    name: &str,
+) -> Result<&'a subxt::metadata::ConstantMetadata, RuntimeError> {
     let found = metadata.pallet_by_name(pallet).and_then(|one| one.constant_by_name(name));
-    let found = found.ok_or_else(|| RuntimeError::missing("constant", pallet, name))?;
-    Ok(found.ty())
+    found.ok_or_else(|| RuntimeError::missing("constant", pallet, name))
 }
 
 fn constant(metadata: &Metadata, pallet: &str, name: &str) -> Result<Value, RuntimeError> {
-    let found = metadata.pallet_by_name(pallet).and_then(|one| one.constant_by_name(name));
-    let found = found.ok_or_else(|| RuntimeError::missing("constant", pallet, name))?;
+    let found = find_constant(metadata, pallet, name)?;
     scale::decode_as_type(&mut found.value(), found.ty(), metadata.types())
         .map(Value::remove_context)
         .map_err(|error| RuntimeError::Decode {

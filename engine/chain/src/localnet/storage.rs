@@ -298,8 +298,7 @@ pub fn account(address: &str) -> Option<[u8; 32]> {
 
 /// Whether a neuron has set weights lately.
 pub fn is_active(neuron: &Registered, now: &Snapshot) -> bool {
-    let last = neuron.participant.last_update;
-    last.saturating_add(now.subnet.epoch.activity_cutoff_blocks) >= now.state.block
+    neuron.participant.is_active(now.state.block, &now.subnet.epoch)
 }
 
 /// Whether bonds are those of Yuma 3, and whether their pace is.

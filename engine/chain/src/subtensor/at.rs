@@ -81,6 +81,17 @@ pub async fn hash_of(link: &Link, block: u64) -> Result<H256, SubtensorError> {
     })
 }
 
+/// The body of a block, each extrinsic in its bytes, and the block's number; none
+/// where the node has none.
+pub async fn body(link: &Link, hash: H256) -> Result<Option<(u64, Vec<Vec<u8>>)>, SubtensorError> {
+    let found = link.methods.chain_get_block(Some(hash)).await;
+    let found = found.map_err(|error| SubtensorError::read("the body of a block", error))?;
+    Ok(found.map(|found| {
+        let extrinsics = found.block.extrinsics.into_iter().map(|bytes| bytes.0).collect();
+        (found.block.header.number, extrinsics)
+    }))
+}
+
 fn no_header(hash: H256) -> SubtensorError {
     SubtensorError::Malformed {
         item: format!("the header of {hash:?}").into(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use evaltasks_core::chain::{ExtrinsicRefusal, Receipt, Retry};
+use evaltasks_core::commitment::MAX_COMMITMENT_BYTES;
 use subxt::dynamic::Value;
 use subxt::utils::AccountId32;
 
@@ -10,20 +11,18 @@ use super::SubtensorError;
 use super::at::{At, Subnet};
 use super::commitments::Registration;
 use super::connection::{Connection, Link};
-use super::submit::{Call, Failure, Included, NotIncluded, Signed, call, outcome, send, sign};
+use super::submit::{Call, Failure, Included, NotIncluded, Signed, after, call, send, sign};
 use crate::Hotkey;
 
 const PALLET: &str = "Commitments";
 /// Bytes of the largest field with a length in its name, `Raw128`.
 const MAX_RAW_BYTES: usize = 128;
-/// Bytes of the largest field of all, `BigRaw`.
-pub const MAX_BIG_RAW_BYTES: usize = 512;
 
 /// Why a commitment was not written. Reads after "failed to ...".
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// More than a field of the chain has.
-    #[error("commit: the {0} bytes are more than the {MAX_BIG_RAW_BYTES} that the chain keeps")]
+    #[error("commit: the {0} bytes are more than the {MAX_COMMITMENT_BYTES} that the chain keeps")]
     TooLong(usize),
     /// More than a field of this runtime has.
     #[error("commit: this runtime keeps no more than {MAX_RAW_BYTES} bytes, and these are {0}")]
@@ -120,7 +119,7 @@ pub async fn commit(
     hotkey: &Hotkey,
     data: &[u8],
 ) -> Result<Receipt, CommitError> {
-    if data.len() > MAX_BIG_RAW_BYTES {
+    if data.len() > MAX_COMMITMENT_BYTES {
         return Err(CommitError::TooLong(data.len()));
     }
     let account = AccountId32(hotkey.address().0);
@@ -198,10 +197,10 @@ async fn result(
     account: AccountId32,
     data: &[u8],
 ) -> Result<Result<bool, Failure>, SubtensorError> {
-    let at = At::hash(link, subnet, included.block, included.hash).await?;
-    if let Some(failure) = outcome(&at, included).await? {
-        return Ok(Err(failure));
-    }
+    let at = match after(link, subnet, included).await? {
+        Ok(at) => at,
+        Err(failure) => return Ok(Err(failure)),
+    };
     let keys = (subnet.netuid, account);
     let found = at.value::<_, Registration>(PALLET, "CommitmentOf", keys).await?;
     Ok(Ok(found.is_some_and(|found| found.data() == data)))

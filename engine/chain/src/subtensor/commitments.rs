@@ -13,7 +13,7 @@ use subxt::ext::scale_type_resolver::TypeResolver;
 use subxt::utils::AccountId32;
 
 use super::SubtensorError;
-use super::at::{At, hash_of};
+use super::at::{At, body, hash_of};
 use super::selective::{CommitmentFields, Selected};
 use crate::Address;
 use crate::limits::{MAX_BODIES_PER_VIEW, MAX_KEPT_PLACES};
@@ -216,13 +216,11 @@ impl Places {
 async fn places_in(at: &At, block: u64) -> Result<BTreeMap<[u8; 32], u32>, SubtensorError> {
     let link = &at.link;
     let hash = hash_of(link, block).await?;
-    let body = link.methods.chain_get_block(Some(hash)).await;
-    let body = body.map_err(|error| SubtensorError::read("the body of a block", error))?;
-    let body = body.ok_or_else(|| SubtensorError::Malformed {
+    let body = body(link, hash).await?;
+    let (_, extrinsics) = body.ok_or_else(|| SubtensorError::Malformed {
         item: format!("the body of block {block}").into(),
         problem: "the node has none".to_owned(),
     })?;
-    let extrinsics = body.block.extrinsics.into_iter().map(|bytes| bytes.0).collect();
     // By the metadata of its own block, if the node still knows them.
     let then = link.client.at_block_hash_and_number(hash, block).await;
     let client = then.as_ref().unwrap_or(&at.client);

@@ -8,19 +8,18 @@ use super::SubtensorError;
 use super::at::At;
 use super::commitments::{Places, commitments};
 use super::rules::weight_rules;
-use super::selective::{NeuronFields, Selected, select};
+use super::selective::{COMMITMENTS, NEURONS, NeuronFields, RULES, Selected, select};
 use crate::Address;
 use crate::limits::{MAX_NEURONS, MAX_WAITING_QUESTIONS};
+use crate::local::UNITS_PER_TOKEN;
 
 const PALLET: &str = "SubtensorModule";
-/// Units in a token.
-const UNITS_PER_TOKEN: f64 = 1e9;
 /// What is given to all is this.
 const WHOLE: f64 = u16::MAX as f64;
 
 /// Everything of a subnet at a block.
 pub async fn view(at: &At, places: &Places) -> Result<SubnetView, SubtensorError> {
-    let selected = select(at).await?;
+    let selected = select(at, &[NEURONS, COMMITMENTS, RULES]).await?;
     let (hotkeys, metagraph) = neurons(at, selected.as_ref()).await?;
     Ok(SubnetView {
         block_hash: format!("{:?}", at.client.block_hash()),
@@ -32,19 +31,19 @@ pub async fn view(at: &At, places: &Places) -> Result<SubnetView, SubtensorError
 
 /// The neurons alone.
 pub async fn metagraph(at: &At) -> Result<Metagraph, SubtensorError> {
-    let selected = select(at).await?;
+    let selected = select(at, &[NEURONS]).await?;
     Ok(neurons(at, selected.as_ref()).await?.1)
 }
 
 /// What is demanded of weights.
 pub async fn rules(at: &At) -> Result<WeightRules, SubtensorError> {
-    let selected = select(at).await?;
+    let selected = select(at, &[RULES]).await?;
     weight_rules(at, selected.as_ref()).await
 }
 
 /// What the neurons have committed.
 pub async fn all_commitments(at: &At, places: &Places) -> Result<Vec<Commitment>, SubtensorError> {
-    let selected = select(at).await?;
+    let selected = select(at, &[NEURONS, COMMITMENTS]).await?;
     let (hotkeys, _) = neurons(at, selected.as_ref()).await?;
     commitments(at, &hotkeys, selected.as_ref(), places).await
 }
@@ -159,7 +158,7 @@ impl Columns {
         let neuron = |uid: usize| Neuron {
             uid: uid as u16,
             hotkey: Address(self.hotkeys[uid].0).to_string(),
-            stake: self.stake[uid] as f64 / UNITS_PER_TOKEN,
+            stake: self.stake[uid] as f64 / UNITS_PER_TOKEN as f64,
             validator_permit: self.validator_permit[uid],
             last_update: self.last_update[uid],
             registered_at: self.registered_at[uid],

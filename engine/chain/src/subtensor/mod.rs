@@ -33,7 +33,7 @@ use tokio::runtime::Runtime;
 
 use crate::Hotkey;
 use at::{At, Subnet};
-pub use commit::{CommitError, CommitRefusal, MAX_BIG_RAW_BYTES};
+pub use commit::{CommitError, CommitRefusal};
 use commitments::Places;
 use connection::{Connection, Link, Outside, World};
 pub use error::SubtensorError;

@@ -1,7 +1,5 @@
 //! The one call that gives a whole subnet: `get_selective_metagraph`.
 
-use scale_info::form::PortableForm;
-use scale_info::{PortableRegistry, Type, TypeDef};
 use subxt::ext::scale_decode;
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::metadata::Metadata;
@@ -9,6 +7,7 @@ use subxt::utils::AccountId32;
 
 use super::SubtensorError;
 use super::at::{Answer, At};
+use crate::names::field_names;
 
 const API: &str = "SubnetInfoRuntimeApi";
 /// The only mechanism of most subnets.
@@ -48,8 +47,8 @@ pub struct CommitmentFields {
     pub commitments: Option<Vec<(AccountId32, Vec<u8>)>>,
 }
 
-/// The names that are asked for: the fields above.
-const WANTED: [&str; 15] = [
+/// The names of [`NeuronFields`].
+pub const NEURONS: &[&str] = &[
     "hotkeys",
     "validator_permit",
     "last_update",
@@ -57,6 +56,9 @@ const WANTED: [&str; 15] = [
     "incentives",
     "block_at_registration",
     "total_stake",
+];
+/// The names of [`RuleFields`].
+pub const RULES: &[&str] = &[
     "tempo",
     "min_allowed_weights",
     "max_weights_limit",
@@ -64,8 +66,9 @@ const WANTED: [&str; 15] = [
     "weights_rate_limit",
     "commit_reveal_weights_enabled",
     "commit_reveal_period",
-    "commitments",
 ];
+/// The name of [`CommitmentFields`].
+pub const COMMITMENTS: &[&str] = &["commitments"];
 
 /// What the call gave; each part by itself, so that a runtime that lacks one
 /// still gives the others.
@@ -82,11 +85,15 @@ impl Selected<'_> {
     }
 }
 
-/// Asks for the subnet; none where the runtime cannot tell.
-pub async fn select(at: &At) -> Result<Option<Selected<'_>>, SubtensorError> {
+/// Asks for some parts of the subnet, by the names of their fields; none where
+/// the runtime cannot tell.
+pub async fn select<'a>(
+    at: &'a At,
+    parts: &[&[&str]],
+) -> Result<Option<Selected<'a>>, SubtensorError> {
     let is_first = at.subnet.mechanism == FIRST_MECHANISM;
     let function = if is_first { "get_selective_metagraph" } else { "get_selective_mechagraph" };
-    let Some(indexes) = indexes(at.metadata(), function) else { return Ok(None) };
+    let Some(indexes) = indexes(at.metadata(), function, &parts.concat()) else { return Ok(None) };
     let netuid = at.subnet.netuid;
     let answer = match is_first {
         true => at.call(API, function, &(netuid, indexes)).await?,
@@ -97,27 +104,13 @@ pub async fn select(at: &At) -> Result<Option<Selected<'_>>, SubtensorError> {
 
 /// The numbers by which the function is asked for fields. It numbers them as
 /// the type of its answer does; the metadata tell what that is.
-fn indexes(metadata: &Metadata, function: &str) -> Option<Vec<u16>> {
-    let method = metadata.runtime_api_trait_by_name(API)?.method_by_name(function)?;
-    let types = metadata.types();
-    let answer = types.resolve(method.output_ty())?;
-    let TypeDef::Composite(fields) = &some_of(types, answer)?.type_def else { return None };
+fn indexes(metadata: &Metadata, function: &str, wanted: &[&str]) -> Option<Vec<u16>> {
+    let names = field_names(metadata, API, function)?;
     let index = |wanted: &&str| {
-        let is_wanted = |name: &Option<_>| name.as_deref() == Some(*wanted);
-        let position = fields.fields.iter().position(|field| is_wanted(&field.name))?;
+        let position = names.iter().position(|name| name == wanted)?;
         u16::try_from(position).ok()
     };
-    Some(WANTED.iter().filter_map(index).collect())
-}
-
-/// What an optional type holds.
-fn some_of<'a>(
-    types: &'a PortableRegistry,
-    option: &Type<PortableForm>,
-) -> Option<&'a Type<PortableForm>> {
-    let TypeDef::Variant(variants) = &option.type_def else { return None };
-    let some = variants.variants.iter().find(|variant| variant.name == "Some")?;
-    types.resolve(some.fields.first()?.ty.id)
+    Some(wanted.iter().filter_map(index).collect())
 }
 
 #[cfg(test)]
@@ -127,8 +120,10 @@ mod tests {
 
     #[test]
     fn fields_have_the_numbers_that_the_runtime_knows() {
-        let found = indexes(&metadata(), "get_selective_metagraph").unwrap();
-        let number = |name| found[WANTED.iter().position(|wanted| *wanted == name).unwrap()];
+        let wanted = [NEURONS, RULES, COMMITMENTS].concat();
+        let indexes = |function| indexes(&metadata(), function, &wanted);
+        let found = indexes("get_selective_metagraph").unwrap();
+        let number = |name| found[wanted.iter().position(|wanted| *wanted == name).unwrap()];
         // The runtime's own enum of them.
         let rows = [
             ("tempo", 8),
@@ -141,8 +136,8 @@ mod tests {
         for (name, expected) in rows {
             assert_eq!(number(name), expected, "{name}");
         }
-        assert_eq!(found.len(), WANTED.len());
-        assert_eq!(indexes(&metadata(), "get_selective_mechagraph"), Some(found));
-        assert_eq!(indexes(&metadata(), "get_neurons"), None);
+        assert_eq!(found.len(), wanted.len());
+        assert_eq!(indexes("get_selective_mechagraph"), Some(found));
+        assert_eq!(indexes("get_neurons"), None);
     }
 }

@@ -20,7 +20,7 @@ use subxt::tx::DynamicPayload;
 use subxt::utils::H256;
 
 use super::SubtensorError;
-use super::at::{At, best, hash_of, last_final, malformed};
+use super::at::{At, Subnet, best, body, hash_of, last_final, malformed};
 use super::config::SubtensorConfig;
 use super::connection::{Connection, Link};
 use super::rejection::rejection;
@@ -55,8 +55,7 @@ impl Signed {
 pub struct Included {
     /// Number of the block.
     pub block: u64,
-    /// Its hash.
-    pub hash: H256,
+    hash: H256,
     index: u32,
 }
 
@@ -243,12 +242,10 @@ async fn position(
     hash: H256,
     signed: &Signed,
 ) -> Result<Option<Included>, SubtensorError> {
-    let body = link.methods.chain_get_block(Some(hash)).await;
-    let body = body.map_err(|error| SubtensorError::read("the body of a block", error))?;
-    let Some(body) = body else { return Ok(None) };
-    let index = body.block.extrinsics.iter().position(|bytes| bytes.0 == signed.bytes);
+    let Some((block, extrinsics)) = body(link, hash).await? else { return Ok(None) };
+    let index = extrinsics.iter().position(|bytes| *bytes == signed.bytes);
     let index = index.and_then(|index| u32::try_from(index).ok());
-    Ok(index.map(|index| Included { block: body.block.header.number, hash, index }))
+    Ok(index.map(|index| Included { block, hash, index }))
 }
 
 /// An error of the runtime that ended a call.
@@ -260,8 +257,20 @@ pub struct Failure {
     pub text: String,
 }
 
-/// How a call ended.
-pub async fn outcome(at: &At, included: Included) -> Result<Option<Failure>, SubtensorError> {
+/// The subnet after a call that succeeded, or why it failed.
+pub async fn after(
+    link: Arc<Link>,
+    subnet: Subnet,
+    included: Included,
+) -> Result<Result<At, Failure>, SubtensorError> {
+    let at = At::hash(link, subnet, included.block, included.hash).await?;
+    Ok(match outcome(&at, included).await? {
+        Some(failure) => Err(failure),
+        None => Ok(at),
+    })
+}
+
+async fn outcome(at: &At, included: Included) -> Result<Option<Failure>, SubtensorError> {
     const EVENTS: &str = "System::Events";
     let events = at.client.events().fetch().await;
     let events = events.map_err(|error| SubtensorError::read(EVENTS, error))?;

@@ -15,7 +15,7 @@ use super::connection::{Connection, Dialed, Later, Link, Outside, World};
 use super::error::Cause;
 use super::metagraph::neurons;
 use super::rules::weight_rules;
-use super::selective::select;
+use super::selective::{COMMITMENTS, NEURONS, RULES, select};
 use super::{Endpoint, Subtensor, SubtensorOptions};
 use crate::limits::ERA_BLOCKS;
 use crate::local::UNITS_PER_TOKEN;
@@ -176,7 +176,7 @@ async fn the_storage_gives_what_the_call_gives() {
     let subnet = Subnet { netuid: 1, mechanism: 0 };
     let read = |link: Arc<Link>| async move {
         let at = At::last_final(link, subnet).await?;
-        let selected = select(&at).await?;
+        let selected = select(&at, &[NEURONS, RULES, COMMITMENTS]).await?;
         let selected = selected.as_ref();
         assert!(selected.is_some());
         let (keys, by_call) = neurons(&at, selected).await?;

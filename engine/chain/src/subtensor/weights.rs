@@ -17,7 +17,7 @@ use super::at::{At, Subnet, best, malformed};
 use super::connection::{Connection, Link};
 use super::metagraph::rules;
 use super::rules::{first_reveal_block, is_stateful};
-use super::submit::{Call, Failure, Included, NotIncluded, call, outcome, send, sign};
+use super::submit::{Call, Failure, Included, NotIncluded, after, call, send, sign};
 use crate::limits::MAX_UNREVEALED_COMMITS;
 use crate::timelock::{COMMIT_VERSION, WeightsPayload, lock_for, reveal_round};
 use crate::{BeaconKey, Hotkey};
@@ -83,9 +83,9 @@ pub async fn set_weights(
     })?;
     let result = |link| result(link, setting.subnet, included, account, &sending.content);
     match connection.read("the weights that were set", result).await? {
-        Outcome::Failed(failure) => Err(failed(failure)),
-        Outcome::Set(false) => Err(SetWeightsError::ReadBack { block: included.block }),
-        Outcome::Set(true) => Ok(Receipt {
+        Err(failure) => Err(failed(failure)),
+        Ok(false) => Err(SetWeightsError::ReadBack { block: included.block }),
+        Ok(true) => Ok(Receipt {
             block: included.block,
             extrinsic: signed.hash(),
             reveal_round: sending.reveal_round,
@@ -313,24 +313,18 @@ impl Sending {
     }
 }
 
-/// What came of an extrinsic.
-enum Outcome {
-    Failed(Failure),
-    /// Whether the chain has what was sent.
-    Set(bool),
-}
-
+/// Why the call failed, or whether the chain has what was sent.
 async fn result(
     link: Arc<Link>,
     subnet: Subnet,
     included: Included,
     account: AccountId32,
     content: &Content,
-) -> Result<Outcome, SubtensorError> {
-    let at = At::hash(link, subnet, included.block, included.hash).await?;
-    if let Some(failure) = outcome(&at, included).await? {
-        return Ok(Outcome::Failed(failure));
-    }
+) -> Result<Result<bool, Failure>, SubtensorError> {
+    let at = match after(link, subnet, included).await? {
+        Ok(at) => at,
+        Err(failure) => return Ok(Err(failure)),
+    };
     let is_set = match content {
         Content::Plain(uid, sent) => {
             let keys = (subnet.index(), *uid);
@@ -341,5 +335,5 @@ async fn result(
             waiting(&at).await?.iter().any(|one| one.0 == account && one.2 == *sent)
         }
     };
-    Ok(Outcome::Set(is_set))
+    Ok(Ok(is_set))
 }

@@ -79,6 +79,13 @@ pub struct Participant {
     pub bonds: Vec<(u16, u16)>,
 }
 
+impl Participant {
+    /// Whether it has set weights lately, as of a block.
+    pub fn is_active(&self, block: u64, rules: &EpochRules) -> bool {
+        self.last_update.saturating_add(rules.activity_cutoff_blocks) >= block
+    }
+}
+
 /// What an epoch makes of one neuron. Shares are of 65535, rounded down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -179,8 +186,7 @@ fn active_stake(
     rules: &EpochRules,
 ) -> Vec<Fixed> {
     let share = |(one, &share): (&Participant, &Fixed)| {
-        let recent = one.last_update.saturating_add(rules.activity_cutoff_blocks) >= block;
-        if recent && one.validator_permit { share } else { Fixed::ZERO }
+        if one.is_active(block, rules) && one.validator_permit { share } else { Fixed::ZERO }
     };
     let mut active: Vec<Fixed> = participants.iter().zip(stake).map(share).collect();
     normalize(&mut active);
