@@ -116,6 +116,8 @@ pub struct Hub {
     pace: Pace,
     /// Locks on the models that were given out, by path.
     in_use: Mutex<BTreeMap<PathBuf, Vec<File>>>,
+    /// A lock on each tokenizer that was given out: nobody gives one back.
+    tokenizers: Mutex<BTreeMap<PathBuf, File>>,
 }
 
 impl Hub {
@@ -124,7 +126,8 @@ impl Hub {
         let small = Net::with_clock(options.small, Arc::clone(&options.clock));
         let large = Net::with_clock(options.large, Arc::clone(&options.clock));
         let pace = Pace::new(settings.bytes_per_second);
-        Hub { settings, options, small, large, pace, in_use: Mutex::default() }
+        let (in_use, tokenizers) = (Mutex::default(), Mutex::default());
+        Hub { settings, options, small, large, pace, in_use, tokenizers }
     }
 
     /// The commit that a revision stands for: itself, if it is one, else what
@@ -190,7 +193,7 @@ impl Hub {
         fetch().map_err(HubError::hub(&pinned.to_string()))
     }
 
-    /// The folder with the files of a tokenizer.
+    /// The folder with the files of a tokenizer, which is in use from then on.
     ///
     /// # Errors
     /// When there is none, or it cannot be had.
@@ -198,7 +201,8 @@ impl Hub {
         let fetch = || {
             let listing = self.listing(pinned)?;
             let (folder, held) = self.provide(pinned, &tokenizer_files(&listing)?)?;
-            self.hold(&folder, held);
+            let mut tokenizers = self.tokenizers.lock().unwrap_or_else(PoisonError::into_inner);
+            tokenizers.insert(folder.clone(), held);
             Ok(folder)
         };
         fetch().map_err(HubError::hub(&pinned.to_string()))

@@ -446,6 +446,28 @@ fn a_server_that_says_nothing_is_left() {
     assert!(said.ends_with("it took more than 100 ms to hear from the server"), "{said}");
 }
 
+/// Whoever works for months asks for a tokenizer again and again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_tokenizer_is_held_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server::Hub::start(content());
+    let hub = Hub::new(settings(&server, folder.path()), options(&Arc::default()));
+    let open_locks = || {
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        let open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        open.filter(|path| path.starts_with(folder.path()) && path.extension().is_some()).count()
+    };
+    for _ in 0..3 {
+        hub.tokenizer(&pinned(FIRST)).unwrap();
+        assert_eq!(open_locks(), 1);
+    }
+    let path = hub.model(&pinned(FIRST), None).unwrap();
+    assert_eq!(open_locks(), 2);
+    hub.release(&path);
+    assert_eq!(open_locks(), 1, "the tokenizer is still in use");
+}
+
 #[test]
 fn a_rate_is_kept_to() {
     let folder = tempfile::tempdir().unwrap();
