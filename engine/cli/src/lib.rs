@@ -9,6 +9,7 @@ pub mod operate;
 pub mod report;
 pub mod round;
 pub mod simulation;
+mod sqlite;
 pub mod validator;
 pub mod verify;
 pub mod worker;

@@ -14,6 +14,7 @@ mod view;
 pub(crate) mod weights;
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use evaltasks_core::chain::{
@@ -225,8 +226,8 @@ impl LocalChain {
     }
 
     /// The chain as one validator sees it, who signs with this hotkey.
-    pub fn as_validator(&self, hotkey: &str) -> LocalValidator<'_> {
-        LocalValidator { chain: self, hotkey: hotkey.to_owned() }
+    pub fn as_validator(&self, hotkey: &str) -> LocalValidator<&LocalChain> {
+        LocalValidator::new(self, hotkey)
     }
 
     fn blocks(&self) -> MutexGuard<'_, Blocks> {
@@ -254,14 +255,26 @@ impl Blocks {
     }
 }
 
-/// See [`LocalChain::as_validator`].
+/// A chain as the validator of a hotkey sees it, which may own a share of it.
 #[derive(Clone, Debug)]
-pub struct LocalValidator<'a> {
-    chain: &'a LocalChain,
+pub struct LocalValidator<C> {
+    chain: C,
     hotkey: String,
 }
 
-impl Chain for LocalValidator<'_> {
+impl<C: Deref<Target = LocalChain>> LocalValidator<C> {
+    /// See [`LocalChain::as_validator`].
+    pub fn new(chain: C, hotkey: &str) -> LocalValidator<C> {
+        LocalValidator { chain, hotkey: hotkey.to_owned() }
+    }
+
+    /// The chain itself.
+    pub fn chain(&self) -> &LocalChain {
+        &self.chain
+    }
+}
+
+impl<C: Deref<Target = LocalChain> + Send + Sync> Chain for LocalValidator<C> {
     fn block(&self) -> Result<u64, SourceError> {
         Ok(self.chain.blocks().head().block)
     }

@@ -46,45 +46,44 @@ impl CacheArguments {
     /// The journal, if there is to be one and it can be used; if not, that is
     /// said, and the round computes everything.
     pub fn open(&self) -> Option<SqliteJournal> {
-        let opened = SqliteJournal::open(&self.path()?, self.cache_max_bytes.0);
-        opened.map_err(|error| warn("answers are not cached", error)).ok()
+        self.journal(&self.path(default_file)?)
     }
-}
 
-impl CacheArguments {
     /// The journal, and what earlier rounds drew, in a folder where the command
     /// line names no other place; see [`Self::open`] and [`Self::open_history`].
     pub fn open_in(&self, folder: &Path) -> (Option<SqliteJournal>, Option<History>) {
-        let path = match &self.cache {
-            _ if self.no_cache => return (None, None),
-            Some(path) => file_at(path),
-            None => folder.join(FILE_NAME),
-        };
-        let journal = SqliteJournal::open(&path, self.cache_max_bytes.0)
-            .map_err(|error| warn("answers are not cached", error))
-            .ok();
-        let history = History::open(&path.with_extension(HISTORY_EXTENSION))
-            .map_err(|error| warn("contamination is not known", error))
-            .ok();
-        (journal, history)
+        match self.path(|| Some(folder.join(FILE_NAME))) {
+            Some(path) => (self.journal(&path), history_beside(&path)),
+            None => (None, None),
+        }
     }
 
     /// What earlier rounds drew, beside the answers, if it can be used; if not,
     /// that is said, and the round does without.
     pub fn open_history(&self) -> Option<History> {
-        let path = self.path()?.with_extension(HISTORY_EXTENSION);
-        let opened = History::open(&path);
-        opened.map_err(|error| warn("contamination is not known", error)).ok()
+        history_beside(&self.path(default_file)?)
     }
 
-    /// The file that answers are kept in, if they are.
-    fn path(&self) -> Option<PathBuf> {
+    fn journal(&self, path: &Path) -> Option<SqliteJournal> {
+        let opened = SqliteJournal::open(path, self.cache_max_bytes.0);
+        opened.map_err(|error| warn("answers are not cached", error)).ok()
+    }
+
+    /// The file that answers are kept in, if they are; `default` where the
+    /// command line names none.
+    fn path(&self, default: impl FnOnce() -> Option<PathBuf>) -> Option<PathBuf> {
         match &self.cache {
             _ if self.no_cache => None,
             Some(path) => Some(file_at(path)),
-            None => default_file(),
+            None => default(),
         }
     }
+}
+
+/// What earlier rounds drew, beside the file of the answers.
+fn history_beside(answers: &Path) -> Option<History> {
+    let opened = History::open(&answers.with_extension(HISTORY_EXTENSION));
+    opened.map_err(|error| warn("contamination is not known", error)).ok()
 }
 
 fn warn(what: &str, error: JournalError) {

@@ -8,10 +8,10 @@ use clap::Args;
 use evaltasks_chain::Address;
 use evaltasks_core::backend::{Backend, RunControl};
 use evaltasks_core::commitment::secure_hash;
-use evaltasks_core::competition::{Competition, DEFAULT_COPY_SIMILARITY, Location, TokenizerRule};
+use evaltasks_core::competition::{Competition, DEFAULT_COPY_SIMILARITY, TokenizerRule};
 use evaltasks_core::model::{Checkpoint, Violation, group_digits};
 use evaltasks_core::results::CopyKind;
-use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
+use evaltasks_core::source::{ModelReference, ModelSource};
 use evaltasks_hub::hub::Pinned;
 use evaltasks_hub::{
     Hub, Likeness, ModelSketch, directory_hash, likeness, pretrained_hash, sketch_model,
@@ -22,7 +22,7 @@ use super::engine::{EngineArguments, open_tokenizer};
 use super::hub::{HubArguments, model_reference};
 use super::{Outcome, input, print, print_json};
 use crate::report::visible;
-use crate::round::{guard_backend, reason};
+use crate::round::{guard_backend, open_tokenizer_at, reason};
 
 /// Of the sketches that two models are compared by; any will do here.
 const SKETCH_KEY: u64 = 0;
@@ -253,16 +253,14 @@ impl Inspector<'_> {
         rule: &TokenizerRule,
         checkpoint: &Checkpoint,
     ) -> Result<Option<u64>, String> {
-        let failed = |error: SourceError| format!("failed to {}", reason(error.as_ref()));
-        let path = match rule {
+        let opened = match rule {
             TokenizerRule::Without => return Ok(None),
-            TokenizerRule::Submission => checkpoint.directory.clone(),
-            TokenizerRule::Fixed(Location::Local(path)) => path.clone(),
-            TokenizerRule::Fixed(Location::Hub { repository, revision }) => {
-                self.hub.fetch_tokenizer(repository, revision.as_deref()).map_err(failed)?
+            TokenizerRule::Submission => open_tokenizer(&checkpoint.directory),
+            TokenizerRule::Fixed(location) => {
+                open_tokenizer_at(location, self.hub, &open_tokenizer)
             }
         };
-        let tokenizer = open_tokenizer(&path).map_err(failed)?;
+        let tokenizer = opened.map_err(|error| format!("failed to {}", reason(error.as_ref())))?;
         Ok(Some(tokenizer.vocabulary_size().into()))
     }
 }

@@ -50,16 +50,19 @@ pub enum Outcome {
 
 /// The folder of this program in the user's cache, if the user has one.
 fn user_cache() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-    cache.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks"))
+    user_folder("XDG_CACHE_HOME", ".cache")
 }
 
 /// The folder of this program for the user's data, if the user has one.
 fn user_data() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or(home);
-    data.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks"))
+    user_folder("XDG_DATA_HOME", ".local/share")
+}
+
+/// The folder of this program where a variable says, else below the user's home.
+fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below_home));
+    let folder = std::env::var_os(variable).map(PathBuf::from).or(home);
+    folder.filter(|path| path.is_absolute()).map(|path| path.join("evaltasks"))
 }
 
 /// Prints to standard output; a reader that left is no error.

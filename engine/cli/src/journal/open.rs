@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::{JournalError, SqliteJournal};
+use crate::sqlite::{self, Nature, Safety, nature, write_ahead};
 
 /// What makes a file one of this program's.
 pub struct Layout {
@@ -24,8 +25,6 @@ const JOURNAL: Layout = Layout { application_id: 0x4576_5461, version: 1, tables
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two attempts to open a file that another process is making.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-/// What the log of changes may keep of the disk after it was applied.
-const MAX_LOG_BYTES: i64 = 16 << 20;
 
 const TABLES: &str = "
     CREATE TABLE respondents (
@@ -119,25 +118,23 @@ fn prepare(
     connection: &mut Connection,
     layout: &Layout,
 ) -> Result<Option<String>, rusqlite::Error> {
-    // The schema of a file that somebody else wrote must not run anything.
-    connection.pragma_update(None, "trusted_schema", false)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    if Nature::of(connection, layout)? == Nature::Empty {
+    sqlite::guard(connection)?;
+    if nature(connection, layout.application_id)? == Nature::Empty {
         // Both have to come before the first table.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        journal_mode(connection)?;
+        write_ahead(connection, Safety::Process)?;
         let making = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have been first.
-        if Nature::of(&making, layout)? == Nature::Empty {
+        if nature(&making, layout.application_id)? == Nature::Empty {
             making.execute_batch(layout.tables)?;
             making.pragma_update(None, "application_id", layout.application_id)?;
             making.pragma_update(None, "user_version", layout.version)?;
         }
         making.commit()?;
     }
-    Ok(match Nature::of(connection, layout)? {
+    Ok(match nature(connection, layout.application_id)? {
         Nature::Own(version) if version == layout.version => {
-            journal_mode(connection)?;
+            write_ahead(connection, Safety::Process)?;
             None
         }
         Nature::Own(version) => Some(format!(
@@ -148,38 +145,6 @@ fn prepare(
             Some("it belongs to another program; name another file".to_owned())
         }
     })
-}
-
-/// Readers and a writer do not wait for each other, and a process that is
-/// killed loses nothing that was committed.
-fn journal_mode(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update_and_check(None, "journal_size_limit", MAX_LOG_BYTES, |_| Ok(()))
-}
-
-/// What a file is.
-#[derive(PartialEq, Eq)]
-enum Nature {
-    Empty,
-    /// Of the layout that is asked for, and the version of its tables.
-    Own(i64),
-    Other,
-}
-
-impl Nature {
-    fn of(connection: &Connection, layout: &Layout) -> Result<Nature, rusqlite::Error> {
-        let application: i64 =
-            connection.pragma_query_value(None, "application_id", |r| r.get(0))?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let entries: i64 =
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        Ok(match (application, version, entries) {
-            (id, version, _) if id == layout.application_id => Nature::Own(version),
-            (0, 0, 0) => Nature::Empty,
-            _ => Nature::Other,
-        })
-    }
 }
 
 /// An error of SQLite, with what to do where the file is at fault.

@@ -1,6 +1,7 @@
 //! The API: one table says which addresses there are, what they take and what
 //! they give. The server, the OpenAPI description and the tests read it.
 
+use evaltasks_core::competition::Competition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -278,14 +279,16 @@ fn list<T>(
 
 /// A competition by its key.
 pub fn find_competition(site: &Site, key: &str) -> Result<CompetitionStatus, Refusal> {
-    let found = site::competitions(site)?.into_iter().find(|one| one.key == key);
+    Ok(site::competition(site, rules_of(site, key)?)?)
+}
+
+fn rules_of<'a>(site: &'a Site, key: &str) -> Result<&'a Competition, Refusal> {
+    let found = site.subnet.competitions.iter().find(|one| one.key == key);
     found.ok_or_else(|| missing("competition", key))
 }
 
 fn competition_id(site: &Site, given: &Arguments) -> Result<Option<u32>, Refusal> {
-    let Some(key) = &given.competition else { return Ok(None) };
-    let found = site.subnet.competitions.iter().find(|one| one.key == *key);
-    found.map(|one| Some(one.id)).ok_or_else(|| missing("competition", key))
+    given.competition.as_deref().map(|key| Ok(rules_of(site, key)?.id)).transpose()
 }
 
 fn missing(what: &str, name: &str) -> Refusal {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::limits::{BLOCK_TIME, MAX_SHOWN_BYTES, MAX_SHOWN_TASKS};
 use super::status::{ChainStatus, ModelProgress, RoundProgress, TaskTokens};
+use crate::report::text;
 use crate::round::{Event, Observer};
 
 /// Bounds of the histogram of rounds: from a test's to one of large models.
@@ -226,7 +227,7 @@ fn log(event: &Event) {
 
 /// A text as far as it is worth keeping.
 fn bounded(text: &str) -> String {
-    text.get(..text.floor_char_boundary(MAX_SHOWN_BYTES)).unwrap_or_default().to_owned()
+    text::beginning(text, MAX_SHOWN_BYTES).to_owned()
 }
 
 #[cfg(test)]

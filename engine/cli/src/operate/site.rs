@@ -70,7 +70,7 @@ impl Site {
     /// When there is none, or it cannot be read.
     pub fn new(folder: &Path, parts: SiteParts) -> Result<Site, StateError> {
         let reader = Reader::open(folder)?;
-        let newest = reader.ask(|state| state.events(None, 1))?;
+        let newest = reader.ask(|state| state.event_page(None, None, 1))?;
         let counted = Counted {
             last_event: newest.first().map_or(0, |event| event.id),
             by_kind: BTreeMap::new(),
@@ -191,17 +191,27 @@ pub fn competitions(site: &Site) -> Result<Vec<CompetitionStatus>, StateError> {
     site.ask(|state| competitions_in(site, &state))
 }
 
-fn competitions_in(site: &Site, state: &Queries<'_>) -> Found<Vec<CompetitionStatus>> {
-    let head = site.live.chain().head_block;
-    let active: Vec<u32> = head
-        .map(|block| site.subnet.competitions_at(block).iter().map(|one| one.id).collect())
-        .unwrap_or_default();
-    let mut all: Vec<&Competition> = site.subnet.competitions.iter().collect();
-    all.sort_by_key(|competition| competition.id);
-    all.into_iter().map(|rules| competition(rules, active.contains(&rules.id), state)).collect()
+/// One competition of the file.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn competition(site: &Site, rules: &Competition) -> Result<CompetitionStatus, StateError> {
+    site.ask(|state| competition_in(site, rules, &state))
 }
 
-fn competition(rules: &Competition, active: bool, state: &Queries<'_>) -> Found<CompetitionStatus> {
+fn competitions_in(site: &Site, state: &Queries<'_>) -> Found<Vec<CompetitionStatus>> {
+    let mut all: Vec<&Competition> = site.subnet.competitions.iter().collect();
+    all.sort_by_key(|competition| competition.id);
+    all.into_iter().map(|rules| competition_in(site, rules, state)).collect()
+}
+
+fn competition_in(
+    site: &Site,
+    rules: &Competition,
+    state: &Queries<'_>,
+) -> Found<CompetitionStatus> {
+    let head = site.live.chain().head_block;
+    let is_active = |block| site.subnet.competitions_at(block).iter().any(|one| one.id == rules.id);
     let mut rounds = state.finished_rounds(rules.id, MAX_HISTORY_ROUNDS)?;
     rounds.reverse();
     let rounds: Vec<HistoryRound> =
@@ -214,7 +224,7 @@ fn competition(rules: &Competition, active: bool, state: &Queries<'_>) -> Found<
         key: rules.key.clone(),
         id: rules.id,
         title: rules.title.clone(),
-        active,
+        active: head.is_some_and(is_active),
         emission_share: rules.emission_share,
         round: rounds.last().copied(),
         leaderboard,

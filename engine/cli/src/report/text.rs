@@ -34,6 +34,11 @@ fn is_invisible(character: char) -> bool {
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// As much of the beginning of a text as fits into so many bytes.
+pub fn beginning(text: &str, max_bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(max_bytes)).unwrap_or_default()
+}
+
 /// A reason of several lines, each [`visible`], of bounded length.
 pub fn reason(text: &str) -> String {
     let mut shown: String = text.trim_end().chars().take(MAX_REASON_CHARS).collect();

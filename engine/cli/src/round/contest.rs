@@ -13,7 +13,7 @@ use evaltasks_core::ranking::ResampledLosses;
 use evaltasks_core::results::{
     CompetitionResult, LoggedSample, RowRecord, SampleRecord, TaskResult,
 };
-use evaltasks_core::source::{ModelReference, Row};
+use evaltasks_core::source::{ModelReference, ModelSource, Row, SourceError};
 use evaltasks_core::task::{LoggedRow, Task};
 use evaltasks_hub::row_sha256;
 
@@ -28,7 +28,7 @@ use super::schedule::counts_from;
 use super::score::score;
 use super::timing::Stopwatch;
 use super::verdict::{judge, task_result};
-use super::{Engine, Event, Plan, RoundError, reason};
+use super::{Engine, Event, OpenTokenizer, Plan, RoundError, reason};
 use crate::history::{Drawn, RoundName};
 
 /// All answers in one competition.
@@ -207,6 +207,23 @@ fn contamination(
     })
 }
 
+/// The tokenizer at a place, fetched where it is on the hub.
+///
+/// # Errors
+/// When it cannot be had or opened.
+pub fn open_tokenizer_at(
+    location: &Location,
+    models: &dyn ModelSource,
+    open: &OpenTokenizer,
+) -> Result<Arc<dyn Tokenizer>, SourceError> {
+    match location {
+        Location::Local(path) => open(path),
+        Location::Hub { repository, revision } => {
+            open(&models.fetch_tokenizer(repository, revision.as_deref())?)
+        }
+    }
+}
+
 /// The competition's tokenizer; none when each model is read with its own.
 ///
 /// # Errors
@@ -220,13 +237,7 @@ pub fn open_tokenizer(
         TokenizerRule::Submission => return Ok(None),
         TokenizerRule::Without => return Ok(Some(Arc::new(WithoutTokenizer))),
     };
-    let opened = match location {
-        Location::Local(path) => (engine.open_tokenizer)(path),
-        Location::Hub { repository, revision } => engine
-            .models
-            .fetch_tokenizer(repository, revision.as_deref())
-            .and_then(|path| (engine.open_tokenizer)(&path)),
-    };
+    let opened = open_tokenizer_at(location, engine.models, engine.open_tokenizer);
     opened.map(Some).map_err(|source| RoundError::Tokenizer {
         competition: competition.key.clone(),
         location: location.clone(),

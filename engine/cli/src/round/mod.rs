@@ -53,7 +53,7 @@ use timing::Stopwatch;
 
 pub use answers::AnswerJournal;
 pub use bounds::{check_metrics, check_step};
-pub use contest::open_tokenizer as competition_tokenizer;
+pub use contest::{open_tokenizer as competition_tokenizer, open_tokenizer_at};
 pub use evaluate::{Evaluation, Outcome};
 pub use guard::guard_backend;
 pub use prepare::drawn_rows;

@@ -65,7 +65,7 @@ impl ValidatorState {
     /// A round by the rules of the competition.
     fn evaluate(
         &mut self,
-        view: &LocalValidator<'_>,
+        view: &LocalValidator<&LocalChain>,
         hub: &Hub,
         simulation: &Simulation,
     ) -> Result<Weights, SourceError> {
@@ -114,7 +114,7 @@ impl ValidatorState {
 
 /// The mean of what the other validators give each uid, by their stake, as the
 /// newest block shows it; empty when it shows nothing.
-fn mean_of_others(view: &LocalValidator<'_>, name: &str) -> Result<Weights, SourceError> {
+fn mean_of_others(view: &LocalValidator<&LocalChain>, name: &str) -> Result<Weights, SourceError> {
     let block = view.block()?;
     let neurons = view.metagraph(block)?.neurons;
     let mut mean = Weights::new();

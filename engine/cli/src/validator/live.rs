@@ -27,7 +27,8 @@ type Shared = Option<Arc<SubnetView>>;
 /// # Errors
 /// When the chain cannot be read, and those that going on would make worse.
 pub fn once(validator: &Validator) -> Result<u64, TurnError> {
-    let view = read(validator)?;
+    let block = validator.chain.block().map_err(TurnError::Chain)?;
+    let view = read(validator, block)?;
     validator.take_turns(&view)?;
     Ok(view.metagraph.block)
 }
@@ -137,11 +138,10 @@ fn read_newer(validator: &Validator, known: Option<u64>) -> Result<Option<Subnet
     if known.is_some_and(|known| block <= known) {
         return Ok(None);
     }
-    read(validator).map(Some)
+    read(validator, block).map(Some)
 }
 
-fn read(validator: &Validator) -> Result<SubnetView, TurnError> {
-    let block = validator.chain.block().map_err(TurnError::Chain)?;
+fn read(validator: &Validator, block: u64) -> Result<SubnetView, TurnError> {
     let view = validator.chain.view(block).map_err(TurnError::Chain)?;
     (validator.on_view)(&view);
     Ok(view)

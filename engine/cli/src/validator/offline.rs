@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evaltasks_chain::local::{LocalChain, LocalChainError, LocalSubnet, UNITS_PER_TOKEN};
-use evaltasks_core::chain::{Chain, Commitment, Metagraph, Receipt, SetWeightsError, WeightRules};
+use evaltasks_chain::local::{
+    LocalChain, LocalChainError, LocalSubnet, LocalValidator, UNITS_PER_TOKEN,
+};
+use evaltasks_core::chain::Chain;
 use evaltasks_core::commitment::ModelId;
 use evaltasks_core::competition::{Submission, Subnet};
 use evaltasks_core::random::Seed;
-use evaltasks_core::source::{ModelReference, SourceError};
+use evaltasks_core::source::ModelReference;
 use sha2::{Digest, Sha256};
 
 use super::limits::{MAX_OFFLINE_BLOCK, MAX_OFFLINE_UIDS};
@@ -66,38 +68,7 @@ fn netuid(subnet: &Subnet) -> u16 {
 }
 
 /// The chain as the validator sees it.
-#[derive(Debug)]
-pub struct OfflineChain(LocalChain);
-
-impl Chain for OfflineChain {
-    fn block(&self) -> Result<u64, SourceError> {
-        self.0.as_validator(VALIDATOR).block()
-    }
-
-    fn block_hash(&self, block: u64) -> Result<String, SourceError> {
-        self.0.as_validator(VALIDATOR).block_hash(block)
-    }
-
-    fn metagraph(&self, block: u64) -> Result<Metagraph, SourceError> {
-        self.0.as_validator(VALIDATOR).metagraph(block)
-    }
-
-    fn commitments(&self, block: u64) -> Result<Vec<Commitment>, SourceError> {
-        self.0.as_validator(VALIDATOR).commitments(block)
-    }
-
-    fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError> {
-        self.0.as_validator(VALIDATOR).weights(block)
-    }
-
-    fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError> {
-        self.0.as_validator(VALIDATOR).weight_rules(block)
-    }
-
-    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
-        self.0.as_validator(VALIDATOR).set_weights(weights)
-    }
-}
+pub type OfflineChain = LocalValidator<Arc<LocalChain>>;
 
 /// A chain, and what is still to happen on it.
 pub struct Rehearsal {
@@ -171,7 +142,8 @@ impl Rehearsal {
             Some((record.receipt.as_ref()?.block, weights.collect()))
         });
         let set = set.collect();
-        Ok(Rehearsal { chain: Arc::new(OfflineChain(chain)), arrivals, set, models })
+        let chain = Arc::new(LocalValidator::new(Arc::new(chain), VALIDATOR));
+        Ok(Rehearsal { chain, arrivals, set, models })
     }
 
     /// The chain.
@@ -184,7 +156,7 @@ impl Rehearsal {
     /// # Errors
     /// When the chain does not take what belongs in it.
     pub fn advance(&mut self) -> Result<u64, OfflineError> {
-        let chain = &self.chain.0;
+        let chain = self.chain.chain();
         let head = self.chain.block().unwrap_or(0);
         // In the order of the first time: a validator acts on the block before.
         if let Some(weights) = self.set.remove(&(head + 1)) {

@@ -277,7 +277,7 @@ fn rounds_take_turns_and_weights_follow() {
     assert_eq!(blocks, [361, 371, 391, 431]);
 
     scene.play(0, 720);
-    let weights = scene.validator.state().ask(|q| q.weights(10)).unwrap();
+    let weights = scene.validator.state().ask(|q| q.weights_page(None, 10)).unwrap();
     assert_eq!(weights.len(), 1);
     assert_eq!((weights[0].state, weights[0].block), (WeightsState::Final, 710));
     let by_uid: Vec<(u16, bool)> =

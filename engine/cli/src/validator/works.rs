@@ -111,7 +111,7 @@ impl Works for EngineWorks {
         let reference = self.model(named);
         let checked = self
             .outline(&reference, named)
-            .and_then(|()| self.whole(&reference, named, &submission.hotkey));
+            .and_then(|tokenizer| self.whole(&reference, named, &submission.hotkey, tokenizer));
         match checked {
             Ok(model_sha256) => Checked::Accepted { model_sha256 },
             Err(checked) => checked,
@@ -129,6 +129,10 @@ impl Works for EngineWorks {
         Ok(round.result)
     }
 }
+
+/// The tokenizer that a competition has for all models; none where each model
+/// brings its own, or it is not open yet.
+type Common = Option<Arc<dyn Tokenizer>>;
 
 fn on_hub(named: &Named<'_>) -> ModelReference {
     ModelReference::Repository {
@@ -154,10 +158,11 @@ impl EngineWorks {
     }
 
     /// What the configuration and the headers of a model on the hub tell. They
-    /// are a few megabytes at most.
-    fn outline(&self, reference: &ModelReference, named: &Named<'_>) -> Result<(), Checked> {
+    /// are a few megabytes at most. Gives the competition's tokenizer, where it
+    /// was opened for that.
+    fn outline(&self, reference: &ModelReference, named: &Named<'_>) -> Result<Common, Checked> {
         let ModelReference::Repository { repository, revision } = reference else {
-            return Ok(());
+            return Ok(None);
         };
         let own_tokenizer = named.competition.model.tokenizer == TokenizerRule::Submission;
         let outline = self
@@ -167,7 +172,7 @@ impl EngineWorks {
             .map_err(|error| not_had(&error))?;
         let checkpoint =
             guard_backend(|| self.backend.inspect(outline.path())).map_err(at_fault)?;
-        self.judge(&checkpoint, named.competition, outline.path())
+        self.judge(&checkpoint, named.competition, outline.path(), None)
     }
 
     /// Fetches the whole model, and gives its digest.
@@ -176,6 +181,7 @@ impl EngineWorks {
         reference: &ModelReference,
         named: &Named<'_>,
         hotkey: &str,
+        common: Common,
     ) -> Result<String, Checked> {
         let fetched = self.hub.fetch(reference, named.competition.model.max_bytes);
         let path = fetched.map_err(|error| match error.downcast_ref::<HubError>() {
@@ -184,8 +190,8 @@ impl EngineWorks {
         })?;
         let checked = guard_backend(|| self.backend.inspect(&path))
             .map_err(at_fault)
-            .and_then(|checkpoint| self.judge(&checkpoint, named.competition, &path))
-            .and_then(|()| digest_model(&path).map_err(|error| not_had(&error)))
+            .and_then(|checkpoint| self.judge(&checkpoint, named.competition, &path, common))
+            .and_then(|_| digest_model(&path).map_err(|error| not_had(&error)))
             .and_then(|digest| {
                 // What a chain in memory has committed has no hash.
                 if self.offline.is_none() {
@@ -199,17 +205,24 @@ impl EngineWorks {
         Ok(checked?.model_sha256)
     }
 
+    /// Compares a model with the rules. `common` is the competition's tokenizer
+    /// if it is open, and given back for the next time.
     fn judge(
         &self,
         checkpoint: &Checkpoint,
         competition: &Competition,
         folder: &Path,
-    ) -> Result<(), Checked> {
+        common: Common,
+    ) -> Result<Common, Checked> {
         let rules = &competition.model;
         let no_task: &FindTask<'_> = &|_| Err("no task is looked for here".to_owned());
-        let common = competition_tokenizer(&self.engine(no_task), competition);
-        let tokenizer = match common.map_err(|error| unavailable(&error))? {
-            Some(tokenizer) => tokenizer,
+        let common = match common {
+            None => competition_tokenizer(&self.engine(no_task), competition)
+                .map_err(|error| unavailable(&error))?,
+            common => common,
+        };
+        let tokenizer = match &common {
+            Some(tokenizer) => Arc::clone(tokenizer),
             None => (self.open_tokenizer)(folder).map_err(|error| {
                 Checked::Rejected(format!("failed to {}", reason(error.as_ref())))
             })?,
@@ -218,7 +231,7 @@ impl EngineWorks {
         let vocabulary = reads_text.then(|| tokenizer.vocabulary_size().into());
         let violations = rules.constraints(vocabulary).violations(checkpoint);
         if violations.is_empty() {
-            return Ok(());
+            return Ok(common);
         }
         let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
         Err(Checked::Rejected(all.join("; ")))

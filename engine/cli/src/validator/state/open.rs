@@ -7,13 +7,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::StateError;
 use super::fault::explain;
-use super::schema::{Nature, VERSION, migrate, nature};
+use super::schema::{APPLICATION_ID, VERSION, migrate};
+use crate::sqlite::{Nature, Safety, guard, nature, write_ahead};
 
 /// How long a writer waits for a program that does not look at the lock, and a
 /// reader for a log of changes that is being applied.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the log of changes may keep of the disk after it was applied.
-const MAX_LOG_BYTES: i64 = 16 << 20;
 /// Names that a damaged file may get before an old one is in the way.
 const MAX_SET_ASIDE: u32 = 1000;
 
@@ -22,14 +21,14 @@ pub fn writing(path: &Path) -> Result<Connection, StateError> {
     let failed = |source| explain(path, source);
     let flags = OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_READ_WRITE;
     let mut connection = connect(path, flags).map_err(failed)?;
-    let version = match nature(&connection).map_err(failed)? {
+    let version = match nature(&connection, APPLICATION_ID).map_err(failed)? {
         Nature::Empty => 0,
-        Nature::State(version) => version,
+        Nature::Own(version) => version,
         Nature::Other => return Err(StateError::NoState { path: path.to_owned() }),
     };
     known(path, version)?;
     sound(&connection, path)?;
-    keep_safe(&connection).map_err(failed)?;
+    write_ahead(&connection, Safety::Machine).map_err(failed)?;
     migrate(&mut connection, version).map_err(failed)?;
     Ok(connection)
 }
@@ -38,8 +37,8 @@ pub fn writing(path: &Path) -> Result<Connection, StateError> {
 pub fn reading(path: &Path) -> Result<Connection, StateError> {
     let failed = |source| explain(path, source);
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
-    match nature(&connection).map_err(failed)? {
-        Nature::State(version) => known(path, version)?,
+    match nature(&connection, APPLICATION_ID).map_err(failed)? {
+        Nature::Own(version) => known(path, version)?,
         Nature::Empty | Nature::Other => {
             return Err(StateError::NoState { path: path.to_owned() });
         }
@@ -89,17 +88,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error>
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The schema of a file that somebody else wrote must not run anything.
-    connection.pragma_update(None, "trusted_schema", false)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
+    guard(&connection)?;
     Ok(connection)
-}
-
-/// Readers do not wait for the writer, and what was committed is on the disk.
-fn keep_safe(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update_and_check(None, "journal_size_limit", MAX_LOG_BYTES, |_| Ok(()))
 }
 
 fn known(path: &Path, version: i64) -> Result<(), StateError> {

@@ -162,12 +162,6 @@ impl Queries<'_> {
         })
     }
 
-    /// The latest weights, the latest first.
-    pub fn weights(&self, limit: u32) -> Found<Vec<WeightsRecord>> {
-        let select = format!("{WEIGHTS} ORDER BY id DESC LIMIT ?1");
-        self.list(&select, [limit.min(MAX_ROWS)], weights)
-    }
-
     /// The latest weights that are on chain.
     pub fn final_weights(&self) -> Found<Option<WeightsRecord>> {
         let select = format!("{WEIGHTS} WHERE state = 'final' ORDER BY id DESC LIMIT 1");
@@ -187,23 +181,10 @@ impl Queries<'_> {
         self.list(&select, [MAX_ROWS], weights)
     }
 
-    /// Events before the event `before`, if given, the latest first.
-    pub fn events(&self, before: Option<i64>, limit: u32) -> Found<Vec<EventRecord>> {
-        let select = format!("{EVENT} WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
-        let before = before.unwrap_or(i64::MAX);
-        self.list(&select, params![before, limit.min(MAX_ROWS)], event)
-    }
-
     /// Events after the event `after`, the earliest first.
     pub fn events_after(&self, after: i64, limit: u32) -> Found<Vec<EventRecord>> {
         let select = format!("{EVENT} WHERE id > ?1 ORDER BY id LIMIT ?2");
         self.list(&select, params![after, limit.min(MAX_ROWS)], event)
-    }
-
-    /// Events about a hotkey or another subject, the latest first.
-    pub fn events_about(&self, subject: &str, limit: u32) -> Found<Vec<EventRecord>> {
-        let select = format!("{EVENT} WHERE subject = ?1 ORDER BY id DESC LIMIT ?2");
-        self.list(&select, params![subject, limit.min(MAX_ROWS)], event)
     }
 
     /// The block of the last event: nothing of a later one was decided upon.

@@ -108,31 +108,6 @@ const FIRST: &str = "
     CREATE INDEX events_by_subject ON events (subject, id);
 ";
 
-/// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nature {
-    /// Nothing yet.
-    Empty,
-    /// A validator's state, of this version.
-    State(i64),
-    /// Something else.
-    Other,
-}
-
-/// Looks at what the file says of itself.
-pub fn nature(connection: &Connection) -> Result<Nature, rusqlite::Error> {
-    let application: i64 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let entries: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    Ok(match (application, version, entries) {
-        (APPLICATION_ID, version, _) => Nature::State(version),
-        (0, 0, 0) => Nature::Empty,
-        _ => Nature::Other,
-    })
-}
-
 /// Takes the steps from `version` on, all or none.
 pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), rusqlite::Error> {
     let Ok(done) = usize::try_from(version) else { return Ok(()) };

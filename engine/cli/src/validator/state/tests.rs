@@ -215,7 +215,7 @@ fn history_is_bounded_and_time_does_not_go_back() {
             })
             .unwrap();
     }
-    let events = state.ask(|q| q.events(None, 100)).unwrap();
+    let events = state.ask(|q| q.event_page(None, None, 100)).unwrap();
     assert_eq!(events.len(), 21);
     assert!(events.iter().all(|event| event.at_ms == future as u64));
 
@@ -229,7 +229,7 @@ fn history_is_bounded_and_time_does_not_go_back() {
     assert_eq!(left.iter().map(|event| event.id).collect::<Vec<_>>(), [17, 18, 19, 20, 21]);
     // Numbers are not given twice.
     state.change(13, |change| event(change, "5A")).unwrap();
-    assert_eq!(state.ask(|q| q.events(None, 1)).unwrap()[0].id, 22);
+    assert_eq!(state.ask(|q| q.event_page(None, None, 1)).unwrap()[0].id, 22);
 
     // What is gone goes once no round tells of it.
     let gone = SubmissionState::Gone;

@@ -13,6 +13,7 @@ use super::queries::{Found, Queries};
 use super::records::{
     EvaluationOutcome, EventKind, EventRecord, RoundState, SubmissionState, WeightsState, Why,
 };
+use crate::report::text;
 use crate::validator::limits::MAX_REASON_BYTES;
 
 /// A change in the making.
@@ -458,11 +459,7 @@ fn json(value: &impl Serialize) -> Found<String> {
 
 /// What miners and servers have a part in is not kept whatever its length.
 fn shortened(reason: &str) -> String {
-    let mut end = reason.len().min(MAX_REASON_BYTES);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason[..end].to_owned()
+    text::beginning(reason, MAX_REASON_BYTES).to_owned()
 }
 
 fn unix_ms() -> u64 {

@@ -12,7 +12,7 @@ use crate::validator::{TurnError, Validator};
 pub fn turn(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
     let block = view.metagraph.block;
     let (averages, latest, last_set) = validator.state().ask(|state| {
-        let latest = state.weights(1)?.into_iter().next();
+        let latest = state.weights_page(None, 1)?.into_iter().next();
         Ok((state.averages(None)?, latest, state.last_set_weights()?))
     })?;
     let decision = weights(&WeightsInputs {
