@@ -40,7 +40,7 @@ fn equal_tensors_are_known_by_their_digest() {
     let inspect = |path: &str| run(&["inspect", path, "--json"]).json();
     let original = inspect(&demo_model("small").display().to_string());
     let copy = inspect(&folder.path().display().to_string());
-    assert_eq!(original["tensors_sha256"], copy["tensors_sha256"]);
+    assert_eq!(original["tensors_blake3"], copy["tensors_blake3"]);
     assert_ne!(original["model_sha256"], copy["model_sha256"]);
 }
 
@@ -86,7 +86,7 @@ fn a_gguf_file_is_described() {
     assert_eq!(report["architecture"], "LlamaForCausalLM");
     assert_eq!(report["dtypes"], serde_json::json!(["Q4_K", "Q6_K", "float32"]));
     assert_eq!(report["bytes"], 273_600);
-    assert!(report["tensors_sha256"].is_string());
+    assert!(report["tensors_blake3"].is_string());
 }
 
 #[test]

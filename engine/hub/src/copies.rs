@@ -23,7 +23,7 @@ pub struct SketchedTensor {
     /// Extent of each dimension.
     pub shape: Vec<usize>,
     /// Digest of its bytes.
-    pub sha256: String,
+    pub blake3: String,
     /// Its numbers in little; none when they are stored in blocks, or not all
     /// of them are finite.
     pub sketch: Option<Sketch>,
@@ -162,7 +162,7 @@ fn pairs(one: &ModelSketch, other: &ModelSketch) -> Vec<(f64, Pair)> {
 
 fn pair(one: &SketchedTensor, other: &SketchedTensor) -> Pair {
     let same = |way| Pair { way, distance: 0.0, scaled_distance: 0.0 };
-    if one.dtype == other.dtype && one.sha256 == other.sha256 {
+    if one.dtype == other.dtype && one.blake3 == other.blake3 {
         return same(Way::Identical);
     }
     let (Some(a), Some(b)) = (&one.sketch, &other.sketch) else {
@@ -184,8 +184,8 @@ fn pair(one: &SketchedTensor, other: &SketchedTensor) -> Pair {
 /// half-precision types are each coarser than the other somewhere.
 fn rounds_to_the_same(a: &Sketch, b: &Sketch) -> bool {
     let either = |float| a.float == float || b.float == float;
-    let bf16 = either(Float::BF16) && a.bf16_sha256 == b.bf16_sha256;
-    let f16 = either(Float::F16) && a.f16_sha256 == b.f16_sha256;
+    let bf16 = either(Float::BF16) && a.bf16_blake3 == b.bf16_blake3;
+    let f16 = either(Float::F16) && a.f16_blake3 == b.f16_blake3;
     a.float != b.float && (bf16 || f16)
 }
 

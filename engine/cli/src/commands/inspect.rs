@@ -79,7 +79,7 @@ pub(super) struct Report {
     pub model_sha256: Option<String>,
     /// SHA-256 over all tensors, whatever their names and files; none of such a
     /// model either.
-    tensors_sha256: Option<String>,
+    tensors_blake3: Option<String>,
     /// Over the contents of all files, as subnet 9 hashes directories; none of
     /// a model that is not on this machine.
     directory_hash: Option<String>,
@@ -170,7 +170,7 @@ impl Inspector<'_> {
             competitions: self.verdicts(&checkpoint, true),
             checkpoint,
             model_sha256: Some(digest.model_sha256),
-            tensors_sha256: digest.tensors_sha256,
+            tensors_blake3: digest.tensors_blake3,
         })
     }
 
@@ -197,7 +197,7 @@ impl Inspector<'_> {
             // The outline is gone when the report is read.
             checkpoint: Checkpoint { directory: pinned.to_string().into(), ..checkpoint },
             model_sha256: None,
-            tensors_sha256: None,
+            tensors_blake3: None,
             directory_hash: None,
             pretrained_hash: None,
             secure_hash: None,
@@ -291,7 +291,7 @@ fn text(report: &Report) -> String {
     let length = sequence_length.map_or("not declared".to_owned(), group_digits);
     let is_local = report.model_sha256.is_some();
     let no_tensors = if is_local { "no tensors" } else { "not fetched" };
-    let tensors = report.tensors_sha256.as_deref().unwrap_or(no_tensors);
+    let tensors = report.tensors_blake3.as_deref().unwrap_or(no_tensors);
     let rows = [
         (
             if is_local { "directory" } else { "repository" },
@@ -304,7 +304,7 @@ fn text(report: &Report) -> String {
         ("vocabulary", vocabulary_size.map_or("none".to_owned(), group_digits)),
         ("sequence length", length),
         ("model sha256", report.model_sha256.clone().unwrap_or_else(|| "not fetched".to_owned())),
-        ("tensors sha256", tensors.to_owned()),
+        ("tensors blake3", tensors.to_owned()),
         (
             "directory hash",
             report.directory_hash.clone().unwrap_or_else(|| "not fetched".to_owned()),

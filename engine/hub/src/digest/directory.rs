@@ -4,7 +4,7 @@ use std::path::Path;
 
 use evaltasks_core::commitment;
 
-use super::{FileDigest, ModelDigest, Piece, digest_pieces};
+use super::{FileDigest, ModelDigest, Part, Piece, digest_parts};
 use crate::HubError;
 use crate::files::{ListedFile, list_all_files, model_files};
 use crate::limits::MAX_MODEL_FILES;
@@ -38,9 +38,9 @@ pub fn directory_hash(path: &Path, known: &ModelDigest) -> Result<String, HubErr
         let replaced = file.name.contains(char::REPLACEMENT_CHARACTER);
         known.get(file.name.as_str()).filter(|_| !replaced).map(|sha256| (*sha256).to_owned())
     };
-    let unknown: Vec<Piece> =
-        files.iter().filter(|file| known(file).is_none()).map(Piece::whole).collect();
-    let digested = digest_pieces(&unknown, |_| None)?;
+    let unknown = files.iter().filter(|file| known(file).is_none());
+    let unknown: Vec<Part> = unknown.map(|file| Part::File(Piece::whole(file))).collect();
+    let digested = digest_parts(&unknown, None)?;
     let mut digested = digested.into_iter().map(|(sha256, _)| sha256);
     let digests = files.iter().filter_map(|file| known(file).or_else(|| digested.next()));
     let digests: Vec<[u8; 32]> = digests.map(|sha256| from_hex(&sha256)).collect();

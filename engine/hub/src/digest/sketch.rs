@@ -1,17 +1,19 @@
 //! What is kept of a tensor's numbers, so that models can be compared without
 //! reading them again.
 
+use blake3::Hasher;
 use evaltasks_core::random::mix;
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use sha2::{Digest, Sha256};
 
+use super::numbers::{Numbers, digest_places, project};
 use crate::limits::MAX_SKETCHED_COLUMNS;
 
 /// Sums that stand for a tensor.
 pub const PROJECTIONS: usize = 64;
 /// Patterns of signs; a power of two.
 const PATTERNS: usize = 64;
+/// Numbers that are looked at as one, few enough to stay in a core's cache;
+/// whole blocks of [`PROJECTIONS`].
+const PIECE: usize = 16 << 10;
 
 /// How a tensor's numbers are stored, of the ways that a model may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,8 @@ impl Float {
         }
     }
 
-    fn bytes(self) -> usize {
+    /// Of a number.
+    pub(super) fn bytes(self) -> usize {
         match self {
             Float::F16 | Float::BF16 => 2,
             Float::F32 => 4,
@@ -48,10 +51,10 @@ impl Float {
 pub struct Sketch {
     /// How they are stored.
     pub float: Float,
-    /// SHA-256 of the numbers rounded to bfloat16.
-    pub bf16_sha256: [u8; 32],
-    /// SHA-256 of the numbers rounded to float16.
-    pub f16_sha256: [u8; 32],
+    /// BLAKE3 of the numbers rounded to bfloat16.
+    pub bf16_blake3: blake3::Hash,
+    /// BLAKE3 of the numbers rounded to float16.
+    pub f16_blake3: blake3::Hash,
     /// Of the numbers, rounded to bfloat16, of every row, in whatever order the
     /// rows are and the numbers in each of them.
     pub rows: u64,
@@ -85,7 +88,7 @@ impl Signs {
     }
 
     /// The signs of the numbers of a block, but for the one of all of them.
-    fn of(&self, block: u64) -> (&[f32; PROJECTIONS], f64) {
+    fn of(&self, block: u64) -> (&[f32; PROJECTIONS], f32) {
         let word = mix(self.key ^ block);
         let index = word as usize % PATTERNS;
         (&self.patterns[index], if word >> 63 == 0 { 1.0 } else { -1.0 })
@@ -98,26 +101,17 @@ pub struct Sketcher<'a> {
     float: Float,
     columns: usize,
     /// None where the numbers are stored so: their digest is known then.
-    bf16: Option<Sha256>,
-    f16: Option<Sha256>,
+    bf16: Option<Hasher>,
+    f16: Option<Hasher>,
     sums: [f64; PROJECTIONS],
     squares: [f64; PROJECTIONS],
     blocks: u64,
     column: usize,
-    row_digest: u64,
+    row_digest: u32,
     rows_digest: u64,
     /// Empty when there are too many columns.
-    column_digests: Vec<u64>,
+    column_digests: Vec<u32>,
     numbers: Numbers,
-}
-
-/// Room for the numbers of one piece.
-#[derive(Default)]
-struct Numbers {
-    f32: Vec<f32>,
-    bf16: Vec<bf16>,
-    f16: Vec<f16>,
-    bytes: Vec<u8>,
 }
 
 impl<'a> Sketcher<'a> {
@@ -130,8 +124,8 @@ impl<'a> Sketcher<'a> {
             signs,
             float,
             columns,
-            bf16: (float != Float::BF16).then(Sha256::new),
-            f16: (float != Float::F16).then(Sha256::new),
+            bf16: (float != Float::BF16).then(Hasher::new),
+            f16: (float != Float::F16).then(Hasher::new),
             sums: [0.0; PROJECTIONS],
             squares: [0.0; PROJECTIONS],
             blocks: 0,
@@ -148,34 +142,33 @@ impl<'a> Sketcher<'a> {
     /// out.
     pub fn update(&mut self, bytes: &[u8]) {
         let mut numbers = std::mem::take(&mut self.numbers);
-        numbers.read(bytes, self.float);
-        numbers.round_to_bf16();
-        if let Some(hasher) = &mut self.bf16 {
-            hasher.update(little_endian(&mut numbers.bytes, &numbers.bf16, bf16::to_le_bytes));
+        for piece in bytes.chunks(PIECE * self.float.bytes()) {
+            numbers.read(piece, self.float);
+            if let Some(hasher) = &mut self.bf16 {
+                hasher.update(numbers.bf16.as_flattened());
+            }
+            if let Some(hasher) = &mut self.f16 {
+                hasher.update(numbers.as_f16());
+            }
+            self.digest_places(&numbers.bf16);
+            self.project(&numbers.f32);
         }
-        if let Some(hasher) = &mut self.f16 {
-            numbers.f16.resize(numbers.f32.len(), f16::ZERO);
-            numbers.f16.convert_from_f32_slice(&numbers.f32);
-            hasher.update(little_endian(&mut numbers.bytes, &numbers.f16, f16::to_le_bytes));
-        }
-        self.digest_places(&numbers.bf16);
-        self.project(&numbers.f32);
         self.numbers = numbers;
     }
 
-    /// The sketch of all that came, whose bytes have the digest `sha256`; none
+    /// The sketch of all that came, whose bytes have the digest `blake3`; none
     /// when some of it is no finite number.
-    pub fn finish(mut self, sha256: [u8; 32]) -> Option<Sketch> {
+    pub fn finish(mut self, blake3: blake3::Hash) -> Option<Sketch> {
         if self.column > 0 {
             self.end_row();
         }
         let squared_norm: f64 = self.squares.iter().sum();
-        let columns = self.column_digests.iter().copied().map(mix);
+        let columns = self.column_digests.iter().map(|digest| mix(u64::from(*digest)));
         let columns = columns.fold(0, u64::wrapping_add);
         squared_norm.is_finite().then(|| Sketch {
             float: self.float,
-            bf16_sha256: self.bf16.map_or(sha256, |hasher| hasher.finalize().into()),
-            f16_sha256: self.f16.map_or(sha256, |hasher| hasher.finalize().into()),
+            bf16_blake3: self.bf16.map_or(blake3, |hasher| hasher.finalize()),
+            f16_blake3: self.f16.map_or(blake3, |hasher| hasher.finalize()),
             rows: self.rows_digest,
             columns: (!self.column_digests.is_empty()).then_some(columns),
             squared_norm,
@@ -186,36 +179,19 @@ impl<'a> Sketcher<'a> {
     fn project(&mut self, numbers: &[f32]) {
         for block in numbers.chunks(PROJECTIONS) {
             let (signs, sign) = self.signs.of(self.blocks);
-            let sums = self.sums.iter_mut().zip(&mut self.squares);
-            for ((number, own), (sum, square)) in block.iter().zip(signs).zip(sums) {
-                *sum += f64::from(number * own) * sign;
-                *square += f64::from(*number) * f64::from(*number);
-            }
+            project(block, signs, sign, &mut self.sums, &mut self.squares);
             self.blocks += 1;
         }
     }
 
-    fn digest_places(&mut self, mut numbers: &[bf16]) {
+    fn digest_places(&mut self, mut numbers: &[[u8; 2]]) {
         while !numbers.is_empty() {
             let count = numbers.len().min(self.columns - self.column);
             let (of_row, rest) = numbers.split_at(count);
             numbers = rest;
             let columns = self.column_digests.get_mut(self.column..self.column + count);
-            match columns {
-                Some(columns) => {
-                    for (number, column) in of_row.iter().zip(columns) {
-                        let digest = place_free(number.to_bits());
-                        self.row_digest = self.row_digest.wrapping_add(digest);
-                        *column = column.wrapping_add(digest);
-                    }
-                }
-                None => {
-                    for number in of_row {
-                        let digest = place_free(number.to_bits());
-                        self.row_digest = self.row_digest.wrapping_add(digest);
-                    }
-                }
-            }
+            let digest = digest_places(of_row, columns.unwrap_or_default());
+            self.row_digest = self.row_digest.wrapping_add(digest);
             self.column += count;
             if self.column == self.columns {
                 self.end_row();
@@ -224,67 +200,10 @@ impl<'a> Sketcher<'a> {
     }
 
     fn end_row(&mut self) {
-        self.rows_digest = self.rows_digest.wrapping_add(mix(self.row_digest));
+        self.rows_digest = self.rows_digest.wrapping_add(mix(u64::from(self.row_digest)));
         self.row_digest = 0;
         self.column = 0;
     }
-}
-
-impl Numbers {
-    fn read(&mut self, bytes: &[u8], float: Float) {
-        let count = bytes.len() / float.bytes();
-        self.f32.resize(count, 0.0);
-        let pairs = || bytes.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair));
-        match float {
-            Float::F32 => {
-                for (number, bytes) in self.f32.iter_mut().zip(bytes.as_chunks().0) {
-                    *number = f32::from_le_bytes(*bytes);
-                }
-            }
-            Float::BF16 => {
-                for (number, bits) in self.f32.iter_mut().zip(pairs()) {
-                    *number = f32::from_bits(u32::from(bits) << 16);
-                }
-            }
-            Float::F16 => {
-                self.f16.clear();
-                self.f16.extend(pairs().map(f16::from_bits));
-                self.f16.convert_to_f32_slice(&mut self.f32);
-            }
-        }
-    }
-
-    fn round_to_bf16(&mut self) {
-        self.bf16.clear();
-        self.bf16.extend(self.f32.iter().map(|number| bf16::from_bits(rounded(*number))));
-    }
-}
-
-/// Numbers of two bytes as bytes, in room that is there already.
-fn little_endian<'a, N: Copy>(
-    room: &'a mut Vec<u8>,
-    numbers: &[N],
-    bytes: fn(N) -> [u8; 2],
-) -> &'a [u8] {
-    room.resize(2 * numbers.len(), 0);
-    for (place, number) in room.as_chunks_mut().0.iter_mut().zip(numbers) {
-        *place = bytes(*number);
-    }
-    room
-}
-
-/// The bits of the nearest bfloat16, of two the even one. What is no number
-/// stays none; such a tensor has no sketch.
-fn rounded(number: f32) -> u16 {
-    let bits = number.to_bits();
-    let even = bits >> 16 & 1;
-    (bits.saturating_add(0x7FFF + even) >> 16) as u16
-}
-
-/// A digest of a number that is summed up where places do not count.
-fn place_free(bits: u16) -> u64 {
-    let spread = (u64::from(bits) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (spread ^ spread >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9)
 }
 
 #[cfg(test)]
@@ -297,7 +216,7 @@ mod tests {
         let signs = Signs::new(7);
         let mut sketcher = Sketcher::new(&signs, float, shape);
         bytes.chunks(piece).for_each(|piece| sketcher.update(piece));
-        sketcher.finish(Sha256::digest(bytes).into())
+        sketcher.finish(blake3::hash(bytes))
     }
 
     fn of_f32(shape: &[usize], numbers: &[f32]) -> Sketch {
@@ -306,14 +225,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn numbers_are_rounded_as_half_does(bits in any::<u32>()) {
-            let number = f32::from_bits(bits);
-            if number.is_finite() {
-                prop_assert_eq!(rounded(number), bf16::from_f32(number).to_bits());
-            }
-        }
-
         #[test]
         fn pieces_change_nothing(
             numbers in proptest::collection::vec(-1e3_f32..1e3, 1..700),
@@ -379,7 +290,7 @@ mod tests {
                 let sketch = |numbers: &[f32]| {
                     let mut sketcher = Sketcher::new(&signs, Float::F32, &[count as usize]);
                     sketcher.project(numbers);
-                    sketcher.finish([0; 32]).unwrap()
+                    sketcher.finish(blake3::hash(&[])).unwrap()
                 };
                 let (one, other) = (sketch(&numbers), sketch(&changed));
                 ratios.push(squared(&one.projections, &other.projections) / real);
