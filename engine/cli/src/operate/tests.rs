@@ -4,8 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_PAGE_ITEMS};
-use super::{ListenArguments, Server, Site, openapi, sample};
+use super::limits::MAX_PAGE_ITEMS;
+use super::{ListenArguments, Site, openapi, sample};
+use crate::http::Server;
+use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::report::sample::HOSTILE;
 use crate::report::visible;
 use crate::validator::state::FILE_NAME;
@@ -15,7 +17,7 @@ fn at(address: &str) -> ListenArguments {
 }
 
 fn run(site: Site) -> Running {
-    Running(Server::start(&at("127.0.0.1:0"), || Ok(site)).unwrap().unwrap())
+    Running(at("127.0.0.1:0").serve(|| Ok(site)).unwrap().unwrap())
 }
 
 /// A server on this machine, until it is dropped.
@@ -89,7 +91,7 @@ fn serve_sample() {
     let folder = tempfile::tempdir().unwrap();
     let site = sample::site(folder.path(), str::to_owned);
     let address = std::env::var("EVALTASKS_SAMPLE_ADDRESS").unwrap();
-    let _server = Server::start(&at(&address), || Ok(site)).unwrap();
+    let _server = at(&address).serve(|| Ok(site)).unwrap();
     std::thread::sleep(std::time::Duration::MAX);
 }
 
@@ -309,7 +311,7 @@ fn other_machines_need_the_operators_word() {
     let folder = tempfile::tempdir().unwrap();
     let start = |address: &str, listen_publicly| {
         let listen = ListenArguments { listen_publicly, ..at(address) };
-        Server::start(&listen, || Ok(sample::site(&folder.path().join(address), str::to_owned)))
+        listen.serve(|| Ok(sample::site(&folder.path().join(address), str::to_owned)))
     };
     let refused = start("0.0.0.0:0", false).err().unwrap().to_string();
     assert_eq!(
@@ -322,7 +324,7 @@ fn other_machines_need_the_operators_word() {
     let taken = start(&format!("0.0.0.0:{port}"), true).err().unwrap().to_string();
     assert_eq!(taken, format!("listen on 0.0.0.0:{port}"));
     let nowhere = ListenArguments { listen: None, listen_publicly: false };
-    assert!(Server::start(&nowhere, || unreachable!()).unwrap().is_none());
+    assert!(nowhere.serve(|| unreachable!()).unwrap().is_none());
 }
 
 /// The number of a metric.
