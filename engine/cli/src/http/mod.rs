@@ -1,6 +1,8 @@
 //! Serving over HTTP: read only, on this machine's own address unless the operator
 //! says otherwise, and bounded in everything that a client can spend.
 
+#[cfg(test)]
+pub mod client;
 pub mod limits;
 
 use std::future::Future;

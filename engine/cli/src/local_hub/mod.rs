@@ -7,6 +7,8 @@
 mod content;
 pub mod limits;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;

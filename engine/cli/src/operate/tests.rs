@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::limits::MAX_PAGE_ITEMS;
 use super::{ListenArguments, Site, openapi, sample};
 use crate::http::Server;
+use crate::http::client::{self, Answer};
 use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::report::sample::HOSTILE;
 use crate::report::visible;
@@ -23,13 +24,6 @@ fn run(site: Site) -> Running {
 /// A server on this machine, until it is dropped.
 struct Running(Server);
 
-/// An answer: status, headers and body.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
 impl Answer {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{}\n{}", self.head, self.body))
@@ -37,23 +31,12 @@ impl Answer {
 }
 
 impl Running {
-    /// What the server says to these bytes, until it closes the connection.
     fn say(&self, request: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.0.address()).unwrap();
-        // The server may have heard enough before all is written.
-        let _ = stream.write_all(request);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        client::say(self.0.address(), request)
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
-        let host = self.0.address();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
-        self.say(format!("{head}{headers}\r\n").as_bytes())
+        client::ask(self.0.address(), method, path, headers)
     }
 
     fn get(&self, path: &str) -> Answer {
