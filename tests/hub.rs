@@ -28,11 +28,17 @@ pub fn repository(name: &str, directory: &Path) -> Hub {
 /// Runs the program with that hub, and with `home` for what it keeps.
 pub fn run_with(hub: &Hub, home: &Path, arguments: &[&str]) -> Ended {
     let mut command = evaltasks(arguments);
-    command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HOME", home).env_remove("HF_TOKEN");
-    for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"] {
-        command.env_remove(name);
-    }
+    command.envs(hub_at(&hub.endpoint(), home));
     Ended::from(command.output().unwrap())
+}
+
+/// The environment of a program that uses a hub of this machine and no other,
+/// with `home` for what it keeps. An empty variable counts as none.
+pub fn hub_at(endpoint: &str, home: &Path) -> Vec<(&'static str, String)> {
+    let names = ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"];
+    let unset = names.into_iter().chain(["HF_HUB_OFFLINE"]).map(|name| (name, String::new()));
+    let set = [("HF_ENDPOINT", endpoint.to_owned()), ("HF_HOME", home.display().to_string())];
+    unset.chain(set).collect()
 }
 
 /// By ranges alone, the same as transformers counts.

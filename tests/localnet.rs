@@ -1,21 +1,34 @@
 //! `evaltasks localnet`.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use evaltasks_chain::open_hotkey;
 use serde_json::Value;
 
-use crate::support::{root, run};
+use crate::hub::hub_at;
+use crate::support::python::{PythonHub, python_with_hub};
+use crate::support::{Ended, demo_model, evaltasks, files, root, run};
+
+/// Serves the demo's models, with its tokenizer, on a free port.
+pub const DEMO_HUB: [&str; 6] = [
+    "--models",
+    "competitions/demo/models",
+    "--models-tokenizer",
+    "competitions/demo/tokenizer",
+    "--models-listen",
+    "127.0.0.1:0",
+];
 
 /// A network that ends with this.
-struct Network {
+pub struct Network {
     process: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Network {
-    fn start(arguments: &[&str]) -> Network {
+    pub fn start(arguments: &[&str]) -> Network {
         let mut process = Command::new(env!("CARGO_BIN_EXE_evaltasks"))
             .current_dir(root())
             .args(["localnet", "--listen", "127.0.0.1:0", "--json"])
@@ -27,7 +40,8 @@ impl Network {
         Network { process, lines }
     }
 
-    fn line(&mut self) -> Value {
+    /// The next line that it prints.
+    pub fn line(&mut self) -> Value {
         serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
     }
 }
@@ -64,6 +78,57 @@ fn a_network_says_who_is_in_it_and_every_block() {
 }
 
 #[test]
+fn models_are_served_beside_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut network = Network::start(&[&["--block-time", "0"], &DEMO_HUB[..]].concat());
+    let hub = network.line()["hub"].take();
+    let endpoint = hub["endpoint"].as_str().unwrap();
+    let models: Vec<&str> =
+        hub["models"].as_array().unwrap().iter().map(|model| model.as_str().unwrap()).collect();
+    let names = ["careful", "copycat", "hasty", "oversized", "prose_only", "small"];
+    let found: Vec<&str> = models
+        .iter()
+        .map(|model| model.strip_prefix("local/").unwrap().split_once('@').unwrap().0)
+        .collect();
+    assert_eq!(found, names);
+    // What is to be pasted is what is there.
+    let guide = fs::read_to_string(root().join("docs/running-a-validator.md")).unwrap();
+    for name in ["careful", "small"] {
+        let model = models[names.iter().position(|one| *one == name).unwrap()];
+        assert!(guide.contains(&format!("evaltasks submit {model} ")), "{model}");
+    }
+    // By its headers and its own tokenizer, it is what the competition asks for.
+    let home = folder.path().join("home");
+    let inspected = Ended::from(
+        evaltasks(&[
+            "inspect",
+            models[0],
+            "--competitions",
+            "competitions/localnet.yaml",
+            "--json",
+        ])
+        .envs(hub_at(endpoint, &home))
+        .output()
+        .unwrap(),
+    );
+    assert_eq!((inspected.code, inspected.stderr.as_str()), (0, ""));
+    assert_eq!(inspected.json()["competitions"][0]["accepted"], true);
+
+    let Some(python) = python_with_hub() else { return };
+    let cache = folder.path().join("cache");
+    let library = PythonHub { python: &python, endpoint, cache: &cache, offline: false };
+    let (repository, commit) = models[0].split_once('@').unwrap();
+    let mut expected = files(&demo_model("careful"));
+    expected.extend(files(&root().join("competitions/demo/tokenizer")));
+    expected.sort();
+    for revision in ["main", commit] {
+        let snapshot = library.download(repository, revision, &[]);
+        assert!(snapshot.ends_with(commit), "{}", snapshot.display());
+        assert_eq!(files(&snapshot), expected);
+    }
+}
+
+#[test]
 fn what_is_wrong_with_arguments_is_said() {
     let rows = [
         ("--block-time", "12", "expected a length of time"),
@@ -78,6 +143,27 @@ fn what_is_wrong_with_arguments_is_said() {
     for (option, value, expected) in rows {
         let ended = run(&["localnet", option, value]);
         assert_eq!(ended.code, 2, "{option} {value}");
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    }
+    let models = ["--models", "competitions/demo/models"];
+    let rows: [(&[&str], i32, &str); 5] = [
+        (&["--models", "competitions/demo"], 1, "no folder in it is a model"),
+        (&["--models", "nowhere"], 1, "failed to serve the models in nowhere: "),
+        (
+            &[&models[..], &["--models-tokenizer", "docs"]].concat(),
+            1,
+            "failed to use the tokenizer in docs: it has no tokenizer.json",
+        ),
+        (
+            &[&models[..], &["--models-listen", "0.0.0.0:0"]].concat(),
+            1,
+            "--models-listen-publicly allows it",
+        ),
+        (&["--models-tokenizer", "docs"], 2, "--models <FOLDER>"),
+    ];
+    for (arguments, code, expected) in rows {
+        let ended = run(&[&["localnet"], arguments].concat());
+        assert_eq!(ended.code, code, "{arguments:?}");
         assert!(ended.stderr.contains(expected), "{}", ended.stderr);
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

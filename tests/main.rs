@@ -23,5 +23,6 @@ mod support;
 mod tasks;
 mod text_tasks;
 mod validate;
+mod validate_localnet;
 mod verify;
 mod vision;

@@ -4,6 +4,7 @@ pub mod http;
 #[expect(dead_code, reason = "what may go wrong is tested beside the crate that meets it")]
 pub mod hub;
 pub mod listener;
+pub mod python;
 pub mod rows;
 
 use std::fs;

@@ -114,6 +114,12 @@ pub enum HubError {
         /// [`limits::MAX_DATASET_ROWS`](crate::limits::MAX_DATASET_ROWS).
         limit: u64,
     },
+    /// A file of a model became another one.
+    #[error("read {}: it is not as it was when it was listed", path.display())]
+    NotAsListed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file without anything to read.
     #[error("read {} as a dataset: it has no rows", path.display())]
     NoRows {

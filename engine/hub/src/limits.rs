@@ -96,6 +96,8 @@ pub const MAX_TOKEN_BYTES: u64 = 4096;
 pub const MAX_REVISION_BYTES: usize = 200;
 /// Files that a repository of the hub may have.
 pub const MAX_REPOSITORY_FILES: usize = 50_000;
+/// Bytes of a file that the hub keeps in Git itself.
+pub const MAX_GIT_FILE_BYTES: u64 = 10 << 20;
 /// Bytes of a path in a repository.
 pub const MAX_HUB_PATH_BYTES: usize = 1024;
 /// Pages of a repository's list of files.

@@ -17,6 +17,8 @@ use evaltasks_core::random::Seed;
 use serde_json::json;
 
 use super::{Outcome, print};
+use crate::http::{Listen, Server};
+use crate::local_hub::LocalHub;
 use crate::operate::LogArguments;
 
 /// Whom the network has, and how it runs.
@@ -29,6 +31,7 @@ nothing is left when it ends.
 
 Examples:
   evaltasks localnet --block-time 1s --wallets ./wallets
+  evaltasks localnet --block-time 1s --wallets ./wallets --models ./models
   evaltasks localnet --commit-reveal --tempo 10 --validators 3 --miners 5
   evaltasks localnet --fault '20={\"kind\":\"fork\",\"depth\":2}'")]
 pub struct Arguments {
@@ -77,7 +80,53 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    models: ModelArguments,
+    #[command(flatten)]
     log: LogArguments,
+}
+
+/// The hub beside the network.
+#[derive(Args)]
+struct ModelArguments {
+    /// Serve every folder in this one that is a model as the repository
+    /// `local/<name>` of a hub, for programs that run with HF_ENDPOINT as printed
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+    /// Where to serve models; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8099", value_name = "ADDRESS", requires = "models")]
+    models_listen: SocketAddr,
+    /// Allow --models-listen on an address that other machines reach, without any
+    /// password
+    #[arg(long, requires = "models")]
+    models_listen_publicly: bool,
+    /// Folder with the tokenizer of models that bring none
+    #[arg(long, value_name = "FOLDER", requires = "models")]
+    models_tokenizer: Option<PathBuf>,
+}
+
+/// A hub that is served.
+struct ServedHub {
+    /// What `HF_ENDPOINT` is set to.
+    endpoint: String,
+    /// `repository@commit` of each model.
+    models: Vec<String>,
+    _server: Server,
+}
+
+impl ModelArguments {
+    /// Serves until the hub is dropped, if models were named.
+    fn serve(&self) -> Result<Option<ServedHub>> {
+        let Some(folder) = &self.models else { return Ok(None) };
+        let hub = LocalHub::open(folder, self.models_tokenizer.as_deref())?;
+        let models = hub.models().map(ToString::to_string).collect();
+        let server = hub.serve(Listen {
+            address: self.models_listen,
+            publicly: self.models_listen_publicly,
+            option: "--models-listen-publicly",
+        })?;
+        let endpoint = format!("http://{}", server.address());
+        Ok(Some(ServedHub { endpoint, models, _server: server }))
+    }
 }
 
 /// Stake of the first validator, in tokens.
@@ -135,8 +184,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         is_paced,
         faults: arguments.fault.clone(),
     };
+    let hub = arguments.models.serve()?;
     let network = Localnet::start(options)?;
-    announce(arguments, &network)?;
+    announce(arguments, &network, hub.as_ref())?;
 
     let (sender, receiver) = channel();
     ctrlc::set_handler(move || {
@@ -189,8 +239,8 @@ fn participants(arguments: &Arguments) -> Result<Vec<Participant>> {
     Ok(participants)
 }
 
-/// Says where the network is, and who is in it.
-fn announce(arguments: &Arguments, network: &Localnet) -> Result<Outcome> {
+/// Says where the network is, who is in it, and which models can be submitted.
+fn announce(arguments: &Arguments, network: &Localnet, hub: Option<&ServedHub>) -> Result<Outcome> {
     let people: Vec<(String, String)> = names(arguments).zip(network.hotkeys()).collect();
     if arguments.json {
         let people: Vec<_> = (0..)
@@ -203,6 +253,7 @@ fn announce(arguments: &Arguments, network: &Localnet) -> Result<Outcome> {
             "genesis_hash": network.genesis_hash(),
             "beacon_key": network.beacon_key().to_string(),
             "participants": people,
+            "hub": hub.map(|hub| json!({ "endpoint": hub.endpoint, "models": hub.models })),
         });
         return print(&format!("{line}\n"));
     }
@@ -217,6 +268,11 @@ fn announce(arguments: &Arguments, network: &Localnet) -> Result<Outcome> {
         text += &format!("{uid:>5}  {name:<14} {hotkey}\n");
     }
     text += "\n";
+    if let Some(ServedHub { endpoint, models, .. }) = hub {
+        text += &format!("Models, for programs that run with HF_ENDPOINT={endpoint}\n");
+        text.extend(models.iter().map(|model| format!("  {model}\n")));
+        text += "\n";
+    }
     if let Some(folder) = &arguments.wallets {
         let folder = folder.display();
         text += &format!("Wallets: {folder}/<name>, hotkey {HOTKEY}, without passwords\n");

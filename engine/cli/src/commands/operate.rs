@@ -9,8 +9,9 @@ use evaltasks_chain::Subtensor;
 use evaltasks_core::competition::Subnet;
 use evaltasks_hub::{HubSettings, downloaded_bytes};
 
+use crate::http::Server;
 use crate::operate::{
-    Folders, ListenArguments, Live, LogArguments, Server, Site, SiteParts, Validator, Versions,
+    Folders, ListenArguments, Live, LogArguments, Site, SiteParts, Validator, Versions,
 };
 use crate::validator::OnView;
 
@@ -48,7 +49,7 @@ impl OperateArguments {
     /// Serves, if that was asked for, until the server is dropped.
     pub fn serve(&self, shown: Shown<'_>) -> Result<Option<Server>> {
         let folder = shown.folder.to_owned();
-        Ok(Server::start(&self.listen, || Site::new(&folder, shown.into_parts()))?)
+        Ok(self.listen.serve(|| Site::new(&folder, shown.into_parts()))?)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{DEFAULT_PAGE_ITEMS, MAX_FILTER_BYTES, MAX_PAGE_ITEMS};
 use super::site::{self, Site};
 use super::status::{CompetitionStatus, LeaderboardRow, Status};
+use crate::http::ErrorAnswer;
 use crate::round::reason;
 use crate::validator::state::{
     EvaluationRecord, EventKind, EventRecord, Found, Queries, RoundRecord, StateError,
@@ -58,13 +59,6 @@ impl From<StateError> for Refusal {
     fn from(error: StateError) -> Refusal {
         Refusal::State(error)
     }
-}
-
-/// What is said in place of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ErrorAnswer {
-    /// What is wrong, in a sentence without a full stop.
-    pub error: String,
 }
 
 impl Refusal {

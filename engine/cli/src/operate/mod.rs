@@ -35,7 +35,7 @@ pub use health::{Cause, CauseName, Health};
 pub use live::Live;
 pub use logging::{LogArguments, LogError, LogFormat};
 pub use openapi::openapi;
-pub use server::{ListenArguments, Server, ServerError};
+pub use server::{ListenArguments, ServerError};
 pub use site::{Site, SiteParts, status};
 pub use status::{
     ChainStatus, CompetitionStatus, DiskStatus, Fault, History, HistoryRound, LeaderboardRow, Mode,

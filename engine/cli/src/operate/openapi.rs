@@ -4,8 +4,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::api::{Endpoint, ErrorAnswer, Parameter, endpoints};
+use super::api::{Endpoint, Parameter, endpoints};
 use super::health::Health;
+use crate::http::ErrorAnswer;
 
 /// The API as OpenAPI 3.1, which ends in a newline.
 pub fn openapi() -> String {

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_PAGE_ITEMS};
-use super::{ListenArguments, Server, Site, openapi, sample};
+use super::limits::MAX_PAGE_ITEMS;
+use super::{ListenArguments, Site, openapi, sample};
+use crate::http::Server;
+use crate::http::client::{self, Answer};
+use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::report::sample::HOSTILE;
 use crate::report::visible;
 use crate::validator::state::FILE_NAME;
@@ -15,18 +18,11 @@ fn at(address: &str) -> ListenArguments {
 }
 
 fn run(site: Site) -> Running {
-    Running(Server::start(&at("127.0.0.1:0"), || Ok(site)).unwrap().unwrap())
+    Running(at("127.0.0.1:0").serve(|| Ok(site)).unwrap().unwrap())
 }
 
 /// A server on this machine, until it is dropped.
 struct Running(Server);
-
-/// An answer: status, headers and body.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
 
 impl Answer {
     fn json(&self) -> Value {
@@ -35,23 +31,12 @@ impl Answer {
 }
 
 impl Running {
-    /// What the server says to these bytes, until it closes the connection.
     fn say(&self, request: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.0.address()).unwrap();
-        // The server may have heard enough before all is written.
-        let _ = stream.write_all(request);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        client::say(self.0.address(), request)
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
-        let host = self.0.address();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
-        self.say(format!("{head}{headers}\r\n").as_bytes())
+        client::ask(self.0.address(), method, path, headers)
     }
 
     fn get(&self, path: &str) -> Answer {
@@ -89,7 +74,7 @@ fn serve_sample() {
     let folder = tempfile::tempdir().unwrap();
     let site = sample::site(folder.path(), str::to_owned);
     let address = std::env::var("EVALTASKS_SAMPLE_ADDRESS").unwrap();
-    let _server = Server::start(&at(&address), || Ok(site)).unwrap();
+    let _server = at(&address).serve(|| Ok(site)).unwrap();
     std::thread::sleep(std::time::Duration::MAX);
 }
 
@@ -309,7 +294,7 @@ fn other_machines_need_the_operators_word() {
     let folder = tempfile::tempdir().unwrap();
     let start = |address: &str, listen_publicly| {
         let listen = ListenArguments { listen_publicly, ..at(address) };
-        Server::start(&listen, || Ok(sample::site(&folder.path().join(address), str::to_owned)))
+        listen.serve(|| Ok(sample::site(&folder.path().join(address), str::to_owned)))
     };
     let refused = start("0.0.0.0:0", false).err().unwrap().to_string();
     assert_eq!(
@@ -322,7 +307,7 @@ fn other_machines_need_the_operators_word() {
     let taken = start(&format!("0.0.0.0:{port}"), true).err().unwrap().to_string();
     assert_eq!(taken, format!("listen on 0.0.0.0:{port}"));
     let nowhere = ListenArguments { listen: None, listen_publicly: false };
-    assert!(Server::start(&nowhere, || unreachable!()).unwrap().is_none());
+    assert!(nowhere.serve(|| unreachable!()).unwrap().is_none());
 }
 
 /// The number of a metric.

@@ -275,7 +275,8 @@ const TOKENIZER: [&str; 9] = [
 ];
 const TOKENIZER_EXTENSIONS: [&str; 2] = [".model", ".tiktoken"];
 
-fn is_of_tokenizer(path: &str) -> bool {
+/// Whether a file at the root belongs to a tokenizer.
+pub(super) fn is_of_tokenizer(path: &str) -> bool {
     TOKENIZER.contains(&path) || TOKENIZER_EXTENSIONS.iter().any(|end| path.ends_with(end))
 }
 

@@ -20,6 +20,7 @@ mod cache;
 mod fault;
 mod listing;
 mod outline;
+mod published;
 mod quota;
 mod settings;
 mod transfer;
@@ -43,6 +44,7 @@ pub use listing::{
     total_bytes,
 };
 pub use outline::Outline;
+pub use published::{GitBlob, LocalFiles, Published, git_blob};
 pub use quota::downloaded_bytes;
 pub use settings::{HubSettings, Token};
 

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../../../../tests/support/python.rs"]
+mod library;
 #[path = "../../../../tests/support/listener.rs"]
 mod listener;
 mod python;
