@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::hub::hub_at;
 use crate::localnet::{DEMO_HUB, Network};
-use crate::support::http::call;
+use crate::support::rpc::call;
 use crate::support::{Ended, evaltasks, quick_competition, root, write};
 
 /// From block to block while somebody is at work.

@@ -1,11 +1,8 @@
 //! A web server on this machine that says what it is told.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use serde_json::{Value, json};
 
 use super::listener::{Listener, read_head};
 
@@ -67,20 +64,4 @@ pub fn file(content: &[u8]) -> Reply {
 /// An answer without content.
 pub fn status(line: &str, header: &str) -> Reply {
     Reply::Bytes(format!("HTTP/1.1 {line}\r\n{header}Content-Length: 0\r\n\r\n").into_bytes())
-}
-
-/// The answer of a JSON-RPC server of this machine to a call over HTTP.
-pub fn call(address: &str, method: &str, params: &Value) -> Value {
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-    let mut connection = TcpStream::connect(address).unwrap();
-    let head = format!(
-        "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    connection.write_all((head + &body).as_bytes()).unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }

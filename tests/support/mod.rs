@@ -6,6 +6,7 @@ pub mod hub;
 pub mod listener;
 pub mod python;
 pub mod rows;
+pub mod rpc;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -57,33 +57,47 @@ pub fn router(hub: Arc<LocalHub>) -> Router {
         .with_state(hub)
 }
 
-/// What this hub has not, in the real one's word for it.
-fn missing(code: &'static str, message: &'static str) -> Response {
-    let mut response = refuse(StatusCode::NOT_FOUND, message);
-    let headers = response.headers_mut();
-    headers.insert(ERROR_CODE, HeaderValue::from_static(code));
-    headers.insert(ERROR_MESSAGE, HeaderValue::from_static(message));
-    response
+/// What this hub has not.
+#[derive(Clone, Copy)]
+enum Missing {
+    Repository,
+    Revision,
+    File,
+}
+
+impl IntoResponse for Missing {
+    /// In the real hub's word for it.
+    fn into_response(self) -> Response {
+        let (code, message) = match self {
+            Missing::Repository => ("RepoNotFound", "there is no such repository"),
+            Missing::Revision => {
+                ("RevisionNotFound", "the repository has one commit, which is main")
+            }
+            Missing::File => ("EntryNotFound", "the repository has no such file"),
+        };
+        let mut response = refuse(StatusCode::NOT_FOUND, message);
+        let headers = response.headers_mut();
+        headers.insert(ERROR_CODE, HeaderValue::from_static(code));
+        headers.insert(ERROR_MESSAGE, HeaderValue::from_static(message));
+        response
+    }
 }
 
 /// The model of a repository at a revision.
 fn find<'a>(
     hub: &'a LocalHub,
     [organisation, name, revision]: [&str; 3],
-) -> Result<&'a Published, Response> {
-    let model = hub.model(&format!("{organisation}/{name}"));
-    let model = model.ok_or_else(|| missing("RepoNotFound", "there is no such repository"))?;
-    if revision == MAIN || revision == model.pinned().commit() {
-        return Ok(model);
-    }
-    Err(missing("RevisionNotFound", "the repository has one commit, which is main"))
+) -> Result<&'a Published, Missing> {
+    let model = hub.model(&format!("{organisation}/{name}")).ok_or(Missing::Repository)?;
+    let is_known = revision == MAIN || revision == model.pinned().commit();
+    if is_known { Ok(model) } else { Err(Missing::Revision) }
 }
 
 /// Something of a model, as JSON.
 fn about(hub: &LocalHub, at: [&str; 3], what: fn(&Published) -> Value) -> Response {
     let model = match find(hub, at) {
         Ok(model) => model,
-        Err(response) => return response,
+        Err(missing) => return missing.into_response(),
     };
     let commit = commit_header(model.pinned());
     ([(header::CONTENT_TYPE, HeaderValue::from_static(JSON)), commit], what(model).to_string())
@@ -138,12 +152,13 @@ async fn resolve(
     Path([organisation, name, revision, path]): Path<[String; 4]>,
     headers: HeaderMap,
 ) -> Response {
-    let (file, commit) = match find(&hub, [&organisation, &name, &revision]) {
-        Ok(model) => match model.listing().file(&path) {
-            Some(file) => (file.clone(), commit_header(model.pinned())),
-            None => return missing("EntryNotFound", "the repository has no such file"),
-        },
-        Err(response) => return response,
+    let found = find(&hub, [&organisation, &name, &revision]).and_then(|model| {
+        let file = model.listing().file(&path).ok_or(Missing::File)?;
+        Ok((file.clone(), commit_header(model.pinned())))
+    });
+    let (file, commit) = match found {
+        Ok(found) => found,
+        Err(missing) => return missing.into_response(),
     };
     let etag = header_value(&format!("\"{}\"", file.content.digest()));
     let is_meant = headers.get(header::IF_RANGE).is_none_or(|known| *known == etag);

@@ -261,7 +261,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let tokenizer = folder.path().join("tokenizer");
         write(&tokenizer, &[("tokenizer.json", b"[]"), ("README.md", b""), ("run.py", b"")]);
-        let rows: [(&[(&str, &[u8])], &[&str]); 3] = [
+        type Row<'a> = (&'a [(&'a str, &'a [u8])], &'a [&'a str]);
+        let rows: [Row<'_>; 3] = [
             (&[], &["config.json", "model.safetensors", "tokenizer.json"]),
             (&[("vocab.json", b"{}")], &["config.json", "model.safetensors", "vocab.json"]),
             // The merges alone are no tokenizer.
