@@ -214,7 +214,8 @@ pub struct LeaderboardRow {
     /// [0, 1].
     pub average: f64,
     /// Share of the subnet's emission through this competition: the average
-    /// times the competition's share.
+    /// times the competition's share, scaled up where other competitions have
+    /// nobody to give theirs to. 0 while the competition is not on.
     pub emission: f64,
 }
 

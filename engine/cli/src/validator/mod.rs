@@ -38,7 +38,7 @@ use crate::round::reason;
 use decide::Settings;
 use state::{EventKind, Occurrence, RoundState, State, StateError};
 
-pub use live::{live, once};
+pub use live::{CANCELLED_SEEN_AFTER, backoff, live, once};
 pub use turns::Task;
 use works::Works;
 
@@ -208,6 +208,21 @@ impl Validator {
             let (kind, subject) = (EventKind::TaskRecovered, task.name());
             let reason = format!("no longer: {fault}");
             change.event(&Occurrence { kind, subject, reason: &reason, details: Value::Null })
+        })
+    }
+
+    /// Whether a task did not work when it had its turn last.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn has_faults(&self) -> Result<bool, StateError> {
+        self.state().ask(|state| {
+            for task in Task::ALL {
+                if state.meta(&fault_key(*task))?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
     }
 

@@ -77,6 +77,27 @@ pub fn split_emission(competitions: &[CompetitionShare<'_>]) -> Weights {
     scaled_to_one(&subnet)
 }
 
+/// What each competition gives to whom, in [0, 1]: its weights times its share,
+/// where the shares of competitions without weights go to the others. Together
+/// they are [`split_emission`], but for rounding and for weights that do not sum
+/// to 1.
+pub fn emission_by_competition(competitions: &[CompetitionShare<'_>]) -> Vec<Weights> {
+    // Each alone, scaled to sum 1 or all zero.
+    let alone = competitions.iter().map(|one| split_emission(std::slice::from_ref(one)));
+    let mut alone: Vec<Weights> = alone.collect();
+    let given: f64 = competitions
+        .iter()
+        .zip(&alone)
+        .filter(|(_, weights)| weights.values().any(|weight| *weight > 0.0))
+        .map(|(competition, _)| competition.emission_share)
+        .sum();
+    for (competition, weights) in competitions.iter().zip(&mut alone) {
+        let part = |weight: f64| weight * competition.emission_share / given;
+        weights.values_mut().for_each(|one| *one = if given > 0.0 { part(*one) } else { 0.0 });
+    }
+    alone
+}
+
 fn without_small(weights: &Weights, min_weight: f64) -> Weights {
     if min_weight <= 0.0 {
         return weights.clone();
