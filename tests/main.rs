@@ -22,6 +22,8 @@ mod submit;
 mod support;
 mod tasks;
 mod text_tasks;
+#[cfg(target_os = "linux")]
+mod tls;
 #[cfg(unix)]
 mod unattended;
 mod validate;

@@ -7,6 +7,8 @@ pub mod listener;
 pub mod python;
 pub mod rows;
 pub mod rpc;
+#[cfg(target_os = "linux")]
+pub mod tls;
 
 use std::fs;
 use std::path::{Path, PathBuf};

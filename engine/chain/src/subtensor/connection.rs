@@ -1,6 +1,7 @@
 //! One node at a time, of several: connected when it is needed, and left for
 //! the next one when it fails.
 
+mod certificate;
 #[cfg(test)]
 mod tests;
 
@@ -64,8 +65,8 @@ impl World for Outside {
                 .max_concurrent_requests(MAX_WAITING_QUESTIONS)
                 .max_buffer_capacity_per_subscription(MAX_WAITING_NOTICES)
                 .build(endpoint.url());
-            let client: Arc<WsClient> =
-                Arc::new(tokio::time::timeout(CONNECT_TIME, client).await??);
+            let client = tokio::time::timeout(CONNECT_TIME, client).await?;
+            let client: Arc<WsClient> = Arc::new(client.map_err(certificate::explain)?);
             let rpc = RpcClient::new(Arc::clone(&client));
             Ok(Dialed { rpc, is_connected: Box::new(move || client.is_connected()) })
         })
@@ -198,6 +199,8 @@ impl Connection {
                 Ok(Arc::clone(state.link.insert(Arc::new(link))))
             }
             Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::warn!(error = cause, "the chain's node is passed over");
                 self.advance(&mut state);
                 Err(error)
             }

@@ -6,7 +6,7 @@ use evaltasks_core::model::group_digits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{MAX_BEHIND_BLOCKS, MAX_LOOP_SILENCE, MIN_FREE_BYTES};
+use super::limits::{MAX_BEHIND_BLOCKS, MAX_FAILING_BLOCKS, MAX_LOOP_SILENCE, MIN_FREE_BYTES};
 use super::status::{ChainStatus, DiskStatus, Fault};
 use crate::validator::Task;
 
@@ -36,6 +36,8 @@ pub enum CauseName {
     ChainBehind,
     /// The loop gives no sign of life.
     LoopStalled,
+    /// A part of the validator has failed for long.
+    PartFailing,
     /// The disk of the state or of the models is nearly full.
     DiskLow,
     /// The state cannot be read.
@@ -44,9 +46,10 @@ pub enum CauseName {
 
 impl CauseName {
     /// Every one.
-    pub const ALL: [CauseName; 4] = [
+    pub const ALL: [CauseName; 5] = [
         CauseName::ChainBehind,
         CauseName::LoopStalled,
+        CauseName::PartFailing,
         CauseName::DiskLow,
         CauseName::StateUnreadable,
     ];
@@ -56,6 +59,7 @@ impl CauseName {
         match self {
             CauseName::ChainBehind => "chain_behind",
             CauseName::LoopStalled => "loop_stalled",
+            CauseName::PartFailing => "part_failing",
             CauseName::DiskLow => "disk_low",
             CauseName::StateUnreadable => "state_unreadable",
         }
@@ -71,19 +75,19 @@ pub fn judge(
     unreadable: Option<&str>,
 ) -> Health {
     let follow = faults.iter().find(|fault| fault.task == Task::Follow.name());
-    let causes: Vec<Cause> = [
-        behind(chain, follow),
-        stalled(silence),
-        low("the state", disk.state_free_bytes),
-        low("models", disk.models_free_bytes),
-        unreadable.map(|reason| Cause {
-            name: CauseName::StateUnreadable,
-            reason: format!("the state cannot be read: {reason}"),
-        }),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let failing = faults.iter().filter_map(|fault| failing(chain.head_block, fault));
+    let disks = [low("the state", disk.state_free_bytes), low("models", disk.models_free_bytes)];
+    let unreadable = unreadable.map(|reason| Cause {
+        name: CauseName::StateUnreadable,
+        reason: format!("the state cannot be read: {reason}"),
+    });
+    let causes: Vec<Cause> = [behind(chain, follow), stalled(silence)]
+        .into_iter()
+        .flatten()
+        .chain(failing)
+        .chain(disks.into_iter().flatten())
+        .chain(unreadable)
+        .collect();
     Health { healthy: causes.is_empty(), causes }
 }
 
@@ -104,6 +108,21 @@ fn stalled(silence: Duration) -> Option<Cause> {
     (silence > MAX_LOOP_SILENCE).then(|| Cause {
         name: CauseName::LoopStalled,
         reason: format!("no sign of life for {} minutes", silence.as_secs() / 60),
+    })
+}
+
+fn failing(head_block: Option<u64>, fault: &Fault) -> Option<Cause> {
+    let since = fault.since_block?;
+    let blocks = head_block?.saturating_sub(since);
+    (blocks > MAX_FAILING_BLOCKS).then(|| Cause {
+        name: CauseName::PartFailing,
+        reason: format!(
+            "the part `{}` has failed since block {}, {} blocks ago: {}",
+            fault.task,
+            group_digits(since),
+            group_digits(blocks),
+            fault.reason
+        ),
     })
 }
 
@@ -134,7 +153,7 @@ mod tests {
         let check =
             |chain: &ChainStatus, disk: &DiskStatus, seconds, why: &str, expected: &[&str]| {
                 let why = Some(why).filter(|why| !why.is_empty());
-                let fault = |reason: &str| Fault { task: "follow".into(), reason: reason.into() };
+                let fault = |reason: &str| fault("follow", reason, Some(1490));
                 let faults: Vec<Fault> = why.map(fault).into_iter().collect();
                 let health = judge(chain, &faults, disk, Duration::from_secs(seconds), why);
                 let said: Vec<String> = health
@@ -160,6 +179,36 @@ mod tests {
             "disk_low: the disk of models has 1023 MiB left",
         ];
         check(&fine, &disk(Some(0), Some(MIN_FREE_BYTES - 1)), 0, "", &low);
+    }
+
+    fn fault(task: &str, reason: &str, since_block: Option<u64>) -> Fault {
+        Fault { task: task.into(), reason: reason.into(), since_block }
+    }
+
+    #[test]
+    fn a_part_that_fails_for_long_is_said() {
+        let check = |head_block, since_blocks: [Option<u64>; 2], expected: &[&str]| {
+            let chain = ChainStatus { head_block, behind_blocks: Some(0), ..Default::default() };
+            let [checks, rounds] = since_blocks;
+            let faults = [fault("check", "no hub", checks), fault("round", "no data", rounds)];
+            let health = judge(&chain, &faults, &DiskStatus::default(), Duration::ZERO, None);
+            let said: Vec<String> = health
+                .causes
+                .iter()
+                .filter(|cause| cause.name == CauseName::PartFailing)
+                .map(|cause| cause.reason.clone())
+                .collect();
+            assert_eq!(said, expected);
+        };
+        let latest = 1500 - MAX_FAILING_BLOCKS;
+        check(Some(1500), [Some(latest), Some(1500)], &[]);
+        // A node that lags behind, one that said nothing, and an older state.
+        check(Some(1500), [Some(1600), None], &[]);
+        check(None, [Some(0), Some(0)], &[]);
+        let checks = "the part `check` has failed since block 1,474, 26 blocks ago: no hub";
+        let rounds = "the part `round` has failed since block 0, 1,500 blocks ago: no data";
+        check(Some(1500), [Some(latest - 1), Some(latest)], &[checks]);
+        check(Some(1500), [Some(latest - 1), Some(0)], &[checks, rounds]);
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct Fault {
     pub task: String,
     /// Why. It is tried again.
     pub reason: String,
+    /// The block at which it failed for the first time since it worked.
+    pub since_block: Option<u64>,
 }
 
 /// What disks hold.

@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::limits::MAX_PAGE_ITEMS;
 use super::{ListenArguments, Site, openapi, sample};
@@ -11,7 +11,8 @@ use crate::http::client::{self, Answer};
 use crate::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::report::sample::HOSTILE;
 use crate::report::visible;
-use crate::validator::state::FILE_NAME;
+use crate::validator::state::{EventKind, FILE_NAME, Identity, Occurrence, State};
+use crate::validator::{Task, fault_key, fault_since_key};
 
 fn at(address: &str) -> ListenArguments {
     ListenArguments { listen: Some(address.parse().unwrap()), listen_publicly: false }
@@ -316,6 +317,13 @@ fn metric(text: &str, name: &str) -> Option<f64> {
     line.map(|number| number.parse().unwrap())
 }
 
+/// The state that is served, to change it.
+fn open_again(folder: &Path) -> State {
+    let identity =
+        Identity { netuid: 9, genesis: "0x2f".to_owned(), hotkey: "5Validator".to_owned() };
+    State::open(folder, &identity).unwrap()
+}
+
 #[test]
 fn metrics_are_what_the_state_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -323,26 +331,52 @@ fn metrics_are_what_the_state_says() {
     let answer = server.get("/metrics");
     assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
     insta::assert_snapshot!("metrics", answer.body);
-    let identity = crate::validator::state::Identity {
-        netuid: 9,
-        genesis: "0x2f".to_owned(),
-        hotkey: "5Validator".to_owned(),
-    };
-    let kind = crate::validator::state::EventKind::WeightsFailed;
+    let kind = EventKind::WeightsFailed;
     let rejected = "evaltasks_events_total{kind=\"weights_failed\"}";
     assert_eq!(metric(&answer.body, rejected), Some(0.0));
-    let mut state = crate::validator::state::State::open(folder.path(), &identity).unwrap();
+    let mut state = open_again(folder.path());
     for expected in 1..3 {
-        let occurrence = crate::validator::state::Occurrence {
-            kind,
-            subject: "weights 9",
-            reason: "no",
-            details: Value::Null,
-        };
+        let occurrence =
+            Occurrence { kind, subject: "weights 9", reason: "no", details: Value::Null };
         state.change(1, |change| change.event(&occurrence)).unwrap();
         let text = server.get("/metrics").body;
         assert_eq!(metric(&text, rejected), Some(f64::from(expected)), "{text}");
     }
+}
+
+#[test]
+fn a_part_that_fails_for_long_makes_it_ill_until_it_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = sample(folder.path());
+    let mut state = open_again(folder.path());
+    let healthy = "evaltasks_healthy{cause=\"part_failing\"}";
+    let mut check = |since_block: Option<u64>, status: u16| {
+        state
+            .change(1, |change| {
+                let keys = (fault_key(Task::Check), fault_since_key(Task::Check));
+                match since_block {
+                    Some(block) => {
+                        change.set_meta(&keys.0, "failed to reach the hub")?;
+                        change.set_meta(&keys.1, &block.to_string())
+                    }
+                    None => {
+                        change.remove_meta(&keys.0)?;
+                        change.remove_meta(&keys.1)
+                    }
+                }
+            })
+            .unwrap();
+        let (health, metrics) = (server.get("/healthz"), server.get("/metrics").body);
+        assert_eq!(health.status, status, "{}", health.body);
+        assert_eq!(metric(&metrics, healthy), Some(f64::from(u8::from(status == 200))));
+        health.json()["causes"].clone()
+    };
+    assert_eq!(check(Some(5_001_934 - 25), 200), json!([]));
+    let reason = "the part `check` has failed since block 5,001,908, 26 blocks ago: \
+                  failed to reach the hub";
+    let cause = json!([{"name": "part_failing", "reason": reason}]);
+    assert_eq!(check(Some(5_001_934 - 26), 503), cause);
+    assert_eq!(check(None, 200), json!([]));
 }
 
 #[test]

@@ -181,10 +181,13 @@ impl Validator {
         }
     }
 
-    /// Records that a task does not work.
+    /// Records that a task does not work, and since which block.
     fn failed(&self, task: Task, block: u64, reason: &str) {
-        let key = fault_key(task);
+        let (key, since) = (fault_key(task), fault_since_key(task));
         let noted = self.state().change(block, |change| {
+            if change.queries().meta(&since)?.is_none() {
+                change.set_meta(&since, &block.to_string())?;
+            }
             if change.queries().meta(&key)?.as_deref() == Some(reason) {
                 return Ok(());
             }
@@ -205,6 +208,7 @@ impl Validator {
         let Some(fault) = state.ask(|state| state.meta(&key))? else { return Ok(()) };
         state.change(block, |change| {
             change.remove_meta(&key)?;
+            change.remove_meta(&fault_since_key(task))?;
             let (kind, subject) = (EventKind::TaskRecovered, task.name());
             let reason = format!("no longer: {fault}");
             change.event(&Occurrence { kind, subject, reason: &reason, details: Value::Null })
@@ -251,6 +255,11 @@ impl Validator {
 /// The key of `meta` under which it stands why a task does not work.
 pub(crate) fn fault_key(task: Task) -> String {
     format!("fault:{}", task.name())
+}
+
+/// Where the state has the block since which a task does not work.
+pub(crate) fn fault_since_key(task: Task) -> String {
+    format!("fault_since:{}", task.name())
 }
 
 /// Records the rules that the validator goes by, and that they changed.
