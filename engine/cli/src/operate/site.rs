@@ -26,7 +26,7 @@ use crate::validator::state::{
     EvaluationRecord, EventKind, Found, HistoryPoint, Queries, Reader, RoundRecord, StateError,
     SubmissionFilter, SubmissionRecord, SubmissionState,
 };
-use crate::validator::{Task, fault_key};
+use crate::validator::{Task, fault_key, fault_since_key};
 
 /// A running validator, as others look at it.
 pub struct Site {
@@ -178,7 +178,9 @@ fn faults(state: &Queries<'_>) -> Found<Vec<Fault>> {
     let mut faults = Vec::new();
     for task in Task::ALL {
         if let Some(reason) = state.meta(&fault_key(*task))? {
-            faults.push(Fault { task: task.name().to_owned(), reason });
+            let since = state.meta(&fault_since_key(*task))?;
+            let since_block = since.and_then(|block| block.parse().ok());
+            faults.push(Fault { task: task.name().to_owned(), reason, since_block });
         }
     }
     Ok(faults)
