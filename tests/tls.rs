@@ -1,5 +1,6 @@
 //! Nodes and hubs that are reached by TLS, and those that must not be trusted.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +13,13 @@ use crate::support::{Ended, demo_model, evaltasks, quick_competition, root, writ
 const EXPIRED: [i32; 2] = [2000, 2001];
 const NOT_YET: [i32; 2] = [3000, 4000];
 
+/// The environment of a program that trusts the authorities in a file alone.
+fn trusting(file: &str, folder: &Path) -> [(&'static str, String); 2] {
+    let nobody = folder.join("nobody");
+    fs::create_dir_all(&nobody).unwrap();
+    [("SSL_CERT_FILE", file.to_owned()), ("SSL_CERT_DIR", nobody.display().to_string())]
+}
+
 /// What a validator says when its first node is behind TLS and its second is
 /// not: every line until it is connected to one of them.
 fn connect(folder: &Path, front: &Front, plain: &str, trusted: &str) -> String {
@@ -23,8 +31,7 @@ fn connect(folder: &Path, front: &Front, plain: &str, trusted: &str) -> String {
         .args(["--network", &secure, "--network", plain])
         .args(["--wallet-path", "engine/chain/tests/wallets", "--wallet-name", "validator"])
         .args(["--wallet-hotkey", "plain", "--state", &state.display().to_string()])
-        .env("SSL_CERT_FILE", trusted)
-        .env("SSL_CERT_DIR", folder)
+        .envs(trusting(trusted, folder))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -49,7 +56,7 @@ fn a_node_is_asked_where_its_certificate_is_trusted() {
     let server = plain.strip_prefix("ws://").unwrap().parse().unwrap();
     let (own, other) = (Authority::new("own"), Authority::new("other"));
     let trusted = write(folder.path(), "trusted.pem", own.pem());
-    let nobody = write(folder.path(), "nobody", "");
+    let nobody = write(folder.path(), "empty.pem", "");
     let fine = own.front("localhost", VALID, server);
     let said = connect(folder.path(), &fine, &plain, &trusted);
     assert!(said.contains(&format!("wss://localhost:{}", fine.port)), "{said}");
@@ -93,7 +100,7 @@ fn a_hub_is_asked_where_its_certificate_is_trusted() {
         let home = folder.path().join(index.to_string());
         let mut command = evaltasks(&["inspect", &format!("org/small@{COMMIT}"), "--json"]);
         command.envs(hub_at(&format!("https://localhost:{}", front.port), &home));
-        command.env("SSL_CERT_FILE", &trusted).env("SSL_CERT_DIR", folder.path());
+        command.envs(trusting(&trusted, folder.path()));
         let ended = Ended::from(command.output().unwrap());
         assert_eq!(ended.code == 0, wrong.is_empty(), "{wrong}: {ended:?}");
         assert!(ended.stderr.contains(wrong), "{wrong}: {ended:?}");

@@ -5,6 +5,7 @@ mod certificate;
 #[cfg(test)]
 mod tests;
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -171,7 +172,7 @@ impl Connection {
                     }
                 }
                 tracing::warn!(
-                    endpoint = %link.endpoint, error = &last as &dyn std::error::Error,
+                    endpoint = %link.endpoint, error = %in_full(&last),
                     "the chain's node is left"
                 );
                 self.leave(&link).await;
@@ -199,8 +200,7 @@ impl Connection {
                 Ok(Arc::clone(state.link.insert(Arc::new(link))))
             }
             Err(error) => {
-                let cause = &error as &dyn std::error::Error;
-                tracing::warn!(error = cause, "the chain's node is passed over");
+                tracing::warn!(error = %in_full(&error), "the chain's node is passed over");
                 self.advance(&mut state);
                 Err(error)
             }
@@ -248,6 +248,12 @@ impl Connection {
         let methods = LegacyRpcMethods::new(rpc);
         Ok((Link { endpoint: endpoint.clone(), methods, client, is_connected }, genesis))
     }
+}
+
+/// An error with its causes, which a log in JSON would leave out.
+fn in_full(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// How long to wait before a round, from 1: twice as long each time up to a

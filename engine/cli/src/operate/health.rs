@@ -75,19 +75,18 @@ pub fn judge(
     unreadable: Option<&str>,
 ) -> Health {
     let follow = faults.iter().find(|fault| fault.task == Task::Follow.name());
-    let failing = faults.iter().filter_map(|fault| failing(chain.head_block, fault));
-    let disks = [low("the state", disk.state_free_bytes), low("models", disk.models_free_bytes)];
-    let unreadable = unreadable.map(|reason| Cause {
-        name: CauseName::StateUnreadable,
-        reason: format!("the state cannot be read: {reason}"),
-    });
-    let causes: Vec<Cause> = [behind(chain, follow), stalled(silence)]
-        .into_iter()
-        .flatten()
-        .chain(failing)
-        .chain(disks.into_iter().flatten())
-        .chain(unreadable)
-        .collect();
+    let failing = faults.iter().filter_map(|fault| failing(chain, fault));
+    let first = [behind(chain, follow), stalled(silence)];
+    let rest = [
+        low("the state", disk.state_free_bytes),
+        low("models", disk.models_free_bytes),
+        unreadable.map(|reason| Cause {
+            name: CauseName::StateUnreadable,
+            reason: format!("the state cannot be read: {reason}"),
+        }),
+    ];
+    let optional = first.into_iter().flatten().chain(failing);
+    let causes: Vec<Cause> = optional.chain(rest.into_iter().flatten()).collect();
     Health { healthy: causes.is_empty(), causes }
 }
 
@@ -111,18 +110,15 @@ fn stalled(silence: Duration) -> Option<Cause> {
     })
 }
 
-fn failing(head_block: Option<u64>, fault: &Fault) -> Option<Cause> {
+/// Whoever follows the chain is judged by its blocks.
+fn failing(chain: &ChainStatus, fault: &Fault) -> Option<Cause> {
     let since = fault.since_block?;
-    let blocks = head_block?.saturating_sub(since);
-    (blocks > MAX_FAILING_BLOCKS).then(|| Cause {
+    let blocks = chain.head_block?.saturating_sub(since);
+    let is_long = blocks > MAX_FAILING_BLOCKS && fault.task != Task::Follow.name();
+    let (task, since, why) = (&fault.task, group_digits(since), &fault.reason);
+    is_long.then(|| Cause {
         name: CauseName::PartFailing,
-        reason: format!(
-            "the part `{}` has failed since block {}, {} blocks ago: {}",
-            fault.task,
-            group_digits(since),
-            group_digits(blocks),
-            fault.reason
-        ),
+        reason: format!("the part {task} does not work since block {since}: {why}"),
     })
 }
 
@@ -139,6 +135,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_part_that_fails_for_long_is_said() {
+        let chain = ChainStatus {
+            head_block: Some(1000 + MAX_FAILING_BLOCKS),
+            behind_blocks: Some(0),
+            ..ChainStatus::default()
+        };
+        // (task, since, whether it is a cause)
+        let rows = [
+            ("round", Some(999), true),
+            ("round", Some(1000), false),
+            ("round", None, false),
+            ("follow", Some(1), false),
+        ];
+        for (task, since_block, expected) in rows {
+            let fault = Fault { task: task.into(), reason: "failed to a".into(), since_block };
+            let health = judge(&chain, &[fault], &DiskStatus::default(), Duration::ZERO, None);
+            let reason = "the part round does not work since block 999: failed to a".to_owned();
+            let cause = Cause { name: CauseName::PartFailing, reason };
+            assert_eq!(health.causes, if expected { vec![cause] } else { vec![] }, "{task}");
+            assert_eq!(health.healthy, !expected);
+        }
+    }
+
+    #[test]
     fn whatever_needs_the_operator_is_said() {
         let seen = |behind_blocks| ChainStatus {
             head_block: Some(1500),
@@ -153,7 +173,11 @@ mod tests {
         let check =
             |chain: &ChainStatus, disk: &DiskStatus, seconds, why: &str, expected: &[&str]| {
                 let why = Some(why).filter(|why| !why.is_empty());
-                let fault = |reason: &str| fault("follow", reason, Some(1490));
+                let fault = |reason: &str| Fault {
+                    task: "follow".into(),
+                    reason: reason.into(),
+                    since_block: None,
+                };
                 let faults: Vec<Fault> = why.map(fault).into_iter().collect();
                 let health = judge(chain, &faults, disk, Duration::from_secs(seconds), why);
                 let said: Vec<String> = health
@@ -179,36 +203,6 @@ mod tests {
             "disk_low: the disk of models has 1023 MiB left",
         ];
         check(&fine, &disk(Some(0), Some(MIN_FREE_BYTES - 1)), 0, "", &low);
-    }
-
-    fn fault(task: &str, reason: &str, since_block: Option<u64>) -> Fault {
-        Fault { task: task.into(), reason: reason.into(), since_block }
-    }
-
-    #[test]
-    fn a_part_that_fails_for_long_is_said() {
-        let check = |head_block, since_blocks: [Option<u64>; 2], expected: &[&str]| {
-            let chain = ChainStatus { head_block, behind_blocks: Some(0), ..Default::default() };
-            let [checks, rounds] = since_blocks;
-            let faults = [fault("check", "no hub", checks), fault("round", "no data", rounds)];
-            let health = judge(&chain, &faults, &DiskStatus::default(), Duration::ZERO, None);
-            let said: Vec<String> = health
-                .causes
-                .iter()
-                .filter(|cause| cause.name == CauseName::PartFailing)
-                .map(|cause| cause.reason.clone())
-                .collect();
-            assert_eq!(said, expected);
-        };
-        let latest = 1500 - MAX_FAILING_BLOCKS;
-        check(Some(1500), [Some(latest), Some(1500)], &[]);
-        // A node that lags behind, one that said nothing, and an older state.
-        check(Some(1500), [Some(1600), None], &[]);
-        check(None, [Some(0), Some(0)], &[]);
-        let checks = "the part `check` has failed since block 1,474, 26 blocks ago: no hub";
-        let rounds = "the part `round` has failed since block 0, 1,500 blocks ago: no data";
-        check(Some(1500), [Some(latest - 1), Some(latest)], &[checks]);
-        check(Some(1500), [Some(latest - 1), Some(0)], &[checks, rounds]);
     }
 
     #[test]

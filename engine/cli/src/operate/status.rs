@@ -104,7 +104,8 @@ pub struct Fault {
     pub task: String,
     /// Why. It is tried again.
     pub reason: String,
-    /// The block at which it failed for the first time since it worked.
+    /// The block at which it began, whatever the reason was then; null where an
+    /// older program did not note it.
     pub since_block: Option<u64>,
 }
 

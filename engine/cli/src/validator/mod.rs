@@ -181,17 +181,18 @@ impl Validator {
         }
     }
 
-    /// Records that a task does not work, and since which block.
+    /// Records that a task does not work.
     fn failed(&self, task: Task, block: u64, reason: &str) {
-        let (key, since) = (fault_key(task), fault_since_key(task));
+        let key = fault_key(task);
         let noted = self.state().change(block, |change| {
-            if change.queries().meta(&since)?.is_none() {
-                change.set_meta(&since, &block.to_string())?;
-            }
             if change.queries().meta(&key)?.as_deref() == Some(reason) {
                 return Ok(());
             }
             change.set_meta(&key, reason)?;
+            let since = fault_since_key(task);
+            if change.queries().meta(&since)?.is_none() {
+                change.set_meta(&since, &block.to_string())?;
+            }
             let (kind, subject) = (EventKind::TaskFailed, task.name());
             change.event(&Occurrence { kind, subject, reason, details: Value::Null })
         });
@@ -257,7 +258,7 @@ pub(crate) fn fault_key(task: Task) -> String {
     format!("fault:{}", task.name())
 }
 
-/// Where the state has the block since which a task does not work.
+/// The key of `meta` under which the block stands since which it does not.
 pub(crate) fn fault_since_key(task: Task) -> String {
     format!("fault_since:{}", task.name())
 }

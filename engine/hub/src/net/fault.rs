@@ -110,8 +110,12 @@ impl DownloadFault {
     }
 }
 
-/// A server that does not speak HTTP will not learn it.
+/// A server that does not speak HTTP will not learn it, and one whose certificate
+/// is refused, which is an error of this kind, gets no other at once.
 fn is_final(error: &(dyn Error + 'static)) -> bool {
+    if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
+        return true;
+    }
     error.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_parse() || error.is_user())
 }
 

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex as SyncMutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use subxt::rpcs::UserError;
 use subxt::rpcs::client::{RawRpcFuture, RawRpcSubscription, RawValue, RpcClientT};
-use subxt::rpcs::{Error, UserError};
 
 use super::*;
 
@@ -39,7 +39,7 @@ impl RpcClientT for Node {
                 let hash = format!("\"0x{}\"", hex::encode([self.0; 32]));
                 Ok(RawValue::from_string(hash).unwrap())
             }
-            _ => Err(Error::User(UserError::method_not_found())),
+            _ => Err(subxt::rpcs::Error::User(UserError::method_not_found())),
         };
         Box::pin(async move { answer })
     }
@@ -50,7 +50,7 @@ impl RpcClientT for Node {
         _: Option<Box<RawValue>>,
         _: &'a str,
     ) -> RawRpcFuture<'a, RawRpcSubscription> {
-        Box::pin(async { Err(Error::User(UserError::method_not_found())) })
+        Box::pin(async { Err(subxt::rpcs::Error::User(UserError::method_not_found())) })
     }
 }
 
