@@ -198,6 +198,12 @@ pub enum HubError {
         /// [`MAX_ROWS_PER_TASK`](evaltasks_core::limits::MAX_ROWS_PER_TASK).
         limit: u64,
     },
+    /// A dataset that is empty, or shorter than the competition says.
+    #[error("draw rows: there are none in the pages that were drawn; the dataset has {rows}")]
+    NothingDrawn {
+        /// Rows of the dataset.
+        rows: u64,
+    },
     /// More bytes than a round may hold.
     #[error("draw rows: they have more than {limit} bytes; set pages to draw fewer")]
     TooManyDrawnBytes {
