@@ -64,7 +64,7 @@ fn miner(uid: u16, block: u64, model: &str) -> Submission {
 }
 
 /// Knows of a model what its name says: a loss, `rejected`, `absent`, `failing`
-/// or `panicking`.
+/// or `panicking`; `loss failing at block` fails in the round of that seed.
 struct FakeWorks {
     models: works::OfflineModels,
     measured: Arc<Mutex<u64>>,
@@ -107,6 +107,13 @@ impl Works for FakeWorks {
     }
 }
 
+/// The loss that a model's name says, if it has one at a block.
+fn said_loss(name: &str, block: u64) -> Option<f64> {
+    let (loss, failing) = name.split_once(" failing at ").unwrap_or((name, ""));
+    let fails = failing.split(' ').any(|one| one.parse() == Ok(block));
+    loss.parse().ok().filter(|_| !fails)
+}
+
 /// The verdict over losses that names say, by the real ranking.
 fn result(plan: &Plan<'_>) -> RunResult {
     let competition = plan.subnet.competitions.iter().find(|one| Some(&*one.key) == plan.only);
@@ -116,7 +123,8 @@ fn result(plan: &Plan<'_>) -> RunResult {
         uid: one.uid,
         block: one.block,
         extrinsic_index: one.extrinsic_index,
-        loss: one.name.parse().map_or(f64::INFINITY, |loss: f64| loss + f64::from(noise) * 1e-13),
+        loss: said_loss(&one.name, plan.block)
+            .map_or(f64::INFINITY, |loss| loss + f64::from(noise) * 1e-13),
     };
     let candidates: Vec<Candidate> =
         plan.submissions.iter().filter(|one| one.name != "late_violation").map(candidate).collect();
@@ -286,6 +294,18 @@ fn rounds_take_turns_and_weights_follow() {
     assert!(by_uid.contains(&(3, true)) && by_uid.contains(&(4, true)), "{by_uid:?}");
     let view = scene.validator.chain.weights(711).unwrap();
     assert!(view.iter().any(|row| row.iter().any(|(uid, _)| *uid == 4)));
+}
+
+#[test]
+fn one_failed_round_does_not_cost_the_best_model_its_place() {
+    let miners = [miner(2, 300, "1.0 failing at 400"), miner(4, 300, "2.0")];
+    let mut scene = Scene::new(&miners, Settings::default(), None);
+    scene.play(361, 461);
+    let rounds = scene.validator.state().ask(|q| q.rounds(Some(1), None, 9)).unwrap();
+    let winners: Vec<Option<&str>> =
+        rounds.iter().rev().map(|round| round.winner_hotkey.as_deref()).collect();
+    assert_eq!(winners, [Some("5Miner2"), Some("5Miner4"), Some("5Miner2")]);
+    assert_eq!(scene.told(EventKind::SubmissionDropped).len(), 0);
 }
 
 #[test]

@@ -103,10 +103,12 @@ fn seed_block(block: u64, subnet: &Subnet) -> u64 {
 /// Who takes part in a round of a competition:
 ///
 /// 1. the best so far: those with the largest averages, [`Settings::keep_models`]
-///    of them,
+///    of them, and whoever won and then failed, as often as it is tried again,
+///    but once at least,
 /// 2. whoever was never evaluated under these rules,
 /// 3. whoever another large validator rewards,
-/// 4. whoever is due for another try, see [`should_retry`];
+/// 4. whoever is due for another try: whoever failed no more than `max_retries`
+///    times since its last loss, and see [`should_retry`];
 ///
 /// [`Settings::max_entrants`] in all; the others have their turn in a later
 /// round.
@@ -134,16 +136,24 @@ pub fn entrants(
     let accepted: Vec<&SubmissionRecord> = known.submissions.iter().filter(ours).collect();
     let kept = best(&accepted, &standings, &averages, settings.keep_models);
     let why = |one: &SubmissionRecord| -> Option<Why> {
-        if kept.contains(&one.id) {
+        let standing = standings.get(&one.id).copied();
+        let rules = &competition.evaluation;
+        let failed_since =
+            |standing: &StandingRecord, retries: u32| (1..=retries).contains(&standing.failures);
+        let won = |standing: &&StandingRecord| {
+            standing.winner_block == one.block && standing.loss == Some(standing.winner_loss)
+        };
+        let fell = standing.filter(won).filter(|one| failed_since(one, rules.max_retries.max(1)));
+        if kept.contains(&one.id) || fell.is_some() {
             return Some(Why::Kept);
         }
-        let Some(standing) = standings.get(&one.id) else { return Some(Why::New) };
+        let Some(standing) = standing else { return Some(Why::New) };
         if top_miners.contains(&one.uid) {
             return Some(Why::TopMiner);
         }
-        let rules = &competition.evaluation;
         let epsilon = &competition.ranking.epsilon;
-        let again = should_retry(&evaluations(standing), block, epsilon, rules.max_retries);
+        let again = failed_since(standing, rules.max_retries)
+            || should_retry(&evaluations(standing), block, epsilon, rules.max_retries);
         again.then_some(Why::Retry)
     };
     let mut chosen = Vec::new();
@@ -190,7 +200,7 @@ fn evaluations(standing: &StandingRecord) -> Vec<Evaluation> {
         None => {
             let failed = Evaluation { loss: f64::INFINITY, winner_block, winner_loss };
             // No rule allows more than a hundred.
-            vec![failed; standing.evaluations.min(1000) as usize]
+            vec![failed; standing.failures.min(1000) as usize]
         }
     }
 }

@@ -2,7 +2,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::*;
@@ -238,6 +238,45 @@ fn history_is_bounded_and_time_does_not_go_back() {
     assert_eq!(state.ask(|q| q.submissions(Some(gone))).unwrap().len(), 1);
     state.change(15, |change| change.prune(5, 0)).unwrap();
     assert_eq!(state.ask(|q| q.submissions(Some(gone))).unwrap().len(), 0);
+}
+
+/// Submissions of a state of version 1, with the outcomes of their rounds and
+/// what was known of them then.
+#[test]
+fn failures_since_the_last_loss_are_known_of_older_states() {
+    let rows: [(&[&str], u32, Option<f64>, u32); 4] = [
+        (&["scored", "failed"], 2, Some(0.5), 1),
+        (&["failed", "outclassed", "void"], 2, Some(0.5), 0),
+        (&["scored", "failed", "copy"], 3, Some(0.5), 2),
+        (&["failed", "failed"], 2, None, 2),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(schema::FIRST).unwrap();
+    connection.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    for (id, (outcomes, evaluations, loss, _)) in (1..).zip(rows) {
+        let hotkey = format!("5M{id}");
+        let add = "INSERT INTO submissions (id, hotkey, uid, commitment, block, extrinsic_index,
+             state, due_block, changed_block) VALUES (?1, ?2, ?1, '', 1, 0, 'accepted', 1, 1)";
+        connection.execute(add, params![id, hotkey]).unwrap();
+        let add = "INSERT INTO standings VALUES (?1, 'ab', ?2, ?3, 1, 0.5)";
+        connection.execute(add, params![id, evaluations, loss]).unwrap();
+        for (round, outcome) in (1_i64..).zip(outcomes) {
+            let add = "INSERT OR IGNORE INTO rounds (id, competition, rules_sha256, block,
+                 seed_block, seed, state, folder) VALUES (?1, 1, 'ab', 1, 1, '7', 'finished', '')";
+            connection.execute(add, [round]).unwrap();
+            let add = "INSERT INTO evaluations VALUES (?1, ?2, 'new', ?3, '', NULL, '[]', 1, 0, 0)";
+            connection.execute(add, params![round, id, outcome]).unwrap();
+        }
+    }
+    drop(connection);
+    let standings = open(folder.path()).unwrap().ask(|q| q.standings()).unwrap();
+    let found: Vec<(u32, Option<f64>)> =
+        standings.iter().map(|one| (one.failures, one.loss)).collect();
+    let expected: Vec<(u32, Option<f64>)> = rows.map(|(_, _, loss, count)| (count, loss)).to_vec();
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -309,8 +309,8 @@ impl<'c> Change<'c> {
     }
 
     /// Adds an evaluation to what is known of a submission: its loss, with the
-    /// block and the loss of the round's winner. What was found under other
-    /// rules is forgotten.
+    /// block and the loss of the round's winner; else one more failure. What was
+    /// found under other rules is forgotten.
     pub fn add_standing(
         &self,
         submission: i64,
@@ -327,9 +327,10 @@ impl<'c> Change<'c> {
         };
         self.run(
             "INSERT INTO standings
-             (submission, rules_sha256, evaluations, loss, winner_block, winner_loss)
-             VALUES (?1, ?2, 1, ?3, ?4, ?5) ON CONFLICT (submission) DO UPDATE SET
-             evaluations = evaluations + 1, loss = coalesce(excluded.loss, loss),
+             (submission, rules_sha256, failures, loss, winner_block, winner_loss)
+             VALUES (?1, ?2, ?3 IS NULL, ?3, ?4, ?5) ON CONFLICT (submission) DO UPDATE SET
+             failures = iif(excluded.loss IS NULL, failures + 1, 0),
+             loss = coalesce(excluded.loss, loss),
              winner_block = coalesce(excluded.winner_block, winner_block),
              winner_loss = coalesce(excluded.winner_loss, winner_loss)",
             params![submission, rules_sha256, loss, winner_block, winner_loss],
