@@ -64,7 +64,8 @@ fn miner(uid: u16, block: u64, model: &str) -> Submission {
 }
 
 /// Knows of a model what its name says: a loss, `rejected`, `absent`, `failing`
-/// or `panicking`; `loss failing at block` fails in the round of that seed.
+/// or `panicking`; `loss failing at block` fails in the round of
+/// that block, and `loss absent at block` cannot be had then.
 struct FakeWorks {
     models: works::OfflineModels,
     measured: Arc<Mutex<u64>>,
@@ -109,9 +110,14 @@ impl Works for FakeWorks {
 
 /// The loss that a model's name says, if it has one at a block.
 fn said_loss(name: &str, block: u64) -> Option<f64> {
-    let (loss, failing) = name.split_once(" failing at ").unwrap_or((name, ""));
-    let fails = failing.split(' ').any(|one| one.parse() == Ok(block));
-    loss.parse().ok().filter(|_| !fails)
+    let loss = name.split(' ').next()?;
+    loss.parse().ok().filter(|_| !is_at(name, "failing", block))
+}
+
+/// Whether a model's name says that it is so at a block.
+fn is_at(name: &str, what: &str, block: u64) -> bool {
+    let blocks = name.split_once(&format!(" {what} at ")).map_or("", |(_, blocks)| blocks);
+    blocks.split(' ').any(|one| one.parse() == Ok(block))
 }
 
 /// The verdict over losses that names say, by the real ranking.
@@ -126,8 +132,10 @@ fn result(plan: &Plan<'_>) -> RunResult {
         loss: said_loss(&one.name, plan.block)
             .map_or(f64::INFINITY, |loss| loss + f64::from(noise) * 1e-13),
     };
+    let is_absent = |one: &Submission| is_at(&one.name, "absent", plan.block);
+    let competes = |one: &&Submission| one.name != "late_violation" && !is_absent(one);
     let candidates: Vec<Candidate> =
-        plan.submissions.iter().filter(|one| one.name != "late_violation").map(candidate).collect();
+        plan.submissions.iter().filter(competes).map(candidate).collect();
     let rules = &competition.ranking;
     let standings = rank(&candidates, plan.block, rules, &ResampledLosses::new());
     let weights = next_weights(None, &standings, rules);
@@ -146,6 +154,7 @@ fn result(plan: &Plan<'_>) -> RunResult {
             model_sha256: None,
             parameters: None,
             status: match standing {
+                None if is_absent(one) => Status::Unavailable { reason: "fetch it".to_owned() },
                 None => Status::Rejected { violations: vec![violation] },
                 Some(_) if !loss.is_finite() => Status::Failed { reason: "run".to_owned() },
                 Some(standing) => match standing.outclassed_by {
@@ -155,7 +164,7 @@ fn result(plan: &Plan<'_>) -> RunResult {
             },
             copy: None,
             rank: standing.and_then(|standing| standing.place),
-            score: Some(loss).filter(|loss| loss.is_finite()),
+            score: Some(loss).filter(|loss| loss.is_finite() && standing.is_some()),
             tasks: Vec::new(),
             wins: 0,
             win_rate: 0.0,
@@ -306,6 +315,24 @@ fn one_failed_round_does_not_cost_the_best_model_its_place() {
         rounds.iter().rev().map(|round| round.winner_hotkey.as_deref()).collect();
     assert_eq!(winners, [Some("5Miner2"), Some("5Miner4"), Some("5Miner2")]);
     assert_eq!(scene.told(EventKind::SubmissionDropped).len(), 0);
+}
+
+#[test]
+fn a_model_that_cannot_be_had_keeps_its_weight() {
+    let miners = [miner(2, 300, "1.0 absent at 400 450"), miner(4, 300, "2.0 absent at 450")];
+    let mut scene = Scene::new(&miners, Settings::default(), None);
+    for block in [399, 449, 499, 500] {
+        scene.play(361, block);
+        let averages = scene.validator.state().ask(|q| q.averages(Some(1))).unwrap();
+        let found: Vec<(&str, f64)> =
+            averages.iter().map(|one| (&*one.hotkey, one.weight)).collect();
+        assert_eq!(found, [("5Miner2", 1.0), ("5Miner4", 0.0)], "{block}");
+    }
+    let skipped = scene.told(EventKind::RoundSkipped);
+    assert_eq!(skipped.len(), 1);
+    assert_eq!(skipped[0].2, "no model could be had: failed to fetch it");
+    let standings = scene.validator.state().ask(|q| q.standings()).unwrap();
+    assert_eq!(standings.iter().map(|one| one.failures).max(), Some(0));
 }
 
 #[test]

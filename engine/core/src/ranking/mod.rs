@@ -19,7 +19,9 @@ pub use confidence::{
     RESAMPLES, ResampledLosses, RowValue, Spread, chance_of_defeat, confidence, resampled_means,
     spread, weighted_mean,
 };
-pub use emission::{CompetitionShare, Weights, moving_average, next_weights, split_emission};
+pub use emission::{
+    CompetitionShare, Weights, moving_average, next_weights, next_weights_without, split_emission,
+};
 pub use epsilon::{epsilon_at, fully_decayed_epsilon};
 pub use retry::{Evaluation, should_retry};
 pub use score::{normalize, weighted_score};

@@ -114,7 +114,8 @@ words! {
         Rejected = "rejected",
         /// It could not be read, loaded or run.
         Failed = "failed",
-        /// The round came to no verdict.
+        /// The round came to no verdict, or the model could not be had by no
+        /// fault of its own.
         Void = "void",
     }
 }

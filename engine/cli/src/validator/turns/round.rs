@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::round::{Plan, RoundError, reason};
 use crate::validator::decide::{
-    Entrant, Known, NextRound, RoundInputs, Verdict, is_due, named, next_round, verdict,
+    Entrant, Known, NextRound, RoundInputs, Verdict, is_due, named, next_round, nothing_had,
+    verdict,
 };
 use crate::validator::state::{
     Change, EvaluationOutcome, EvaluationRecord, EventKind, Found, NewRound, Occurrence,
@@ -206,8 +207,8 @@ fn finish(
     let Some(found) = result.competitions.first() else {
         return skip(validator, block, round, "it has no result");
     };
-    if let Some(reason) = &found.no_verdict {
-        return skip(validator, block, round, reason);
+    if let Some(reason) = found.no_verdict.clone().or_else(|| nothing_had(found)) {
+        return skip(validator, block, round, &reason);
     }
     let mut state = validator.state();
     let (entrants, previous) = state.ask(|state| {
@@ -244,6 +245,10 @@ fn record(
     let winner = verdict.winner.as_ref();
     for one in &verdict.evaluated {
         change.set_evaluation(round.id, one)?;
+        // Nothing is known of it that was not known before.
+        if one.outcome == EvaluationOutcome::Void {
+            continue;
+        }
         let loss_and_winner = match (one.loss, winner) {
             (Some(loss), Some((_, block, winner_loss))) => Some((loss, *block, *winner_loss)),
             _ => None,
