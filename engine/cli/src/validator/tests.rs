@@ -16,6 +16,7 @@ use super::offline::{OfflineChain, Pace, Rehearsal};
 use super::state::{EvaluationOutcome, SubmissionRecord, SubmissionState, WeightsState};
 use super::works::{Checked, MeasureError};
 use super::*;
+use crate::report::ReportError;
 use crate::round::{Plan, RoundError};
 
 /// Two competitions; `more` is added to the first one's ranking.
@@ -65,7 +66,8 @@ fn miner(uid: u16, block: u64, model: &str) -> Submission {
 
 /// Knows of a model what its name says: a loss, `rejected`, `absent`, `failing`
 /// or `panicking`; `loss failing at block` fails in the round of
-/// that block, and `loss absent at block` cannot be had then.
+/// that block, `loss absent at block` cannot be had then, and `loss
+/// violating at block` turns out to be no model of the competition.
 struct FakeWorks {
     models: works::OfflineModels,
     measured: Arc<Mutex<u64>>,
@@ -99,6 +101,10 @@ impl Works for FakeWorks {
 
     fn measure(&self, plan: &Plan<'_>, _: &Path) -> Result<RunResult, MeasureError> {
         *self.measured.lock().unwrap() += 1;
+        if plan.submissions.iter().any(|one| one.name == "unwritable") {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(ReportError::Write { path: "results.json".into(), source }.into());
+        }
         if plan.submissions.iter().any(|one| one.name == "breaking") {
             return Err(RoundError::NoSubmissions { competitions: "none".to_owned() }.into());
         }
@@ -133,7 +139,10 @@ fn result(plan: &Plan<'_>) -> RunResult {
             .map_or(f64::INFINITY, |loss| loss + f64::from(noise) * 1e-13),
     };
     let is_absent = |one: &Submission| is_at(&one.name, "absent", plan.block);
-    let competes = |one: &&Submission| one.name != "late_violation" && !is_absent(one);
+    let violates = |one: &Submission| {
+        one.name == "late_violation" || is_at(&one.name, "violating", plan.block)
+    };
+    let competes = |one: &&Submission| !violates(one) && !is_absent(one);
     let candidates: Vec<Candidate> =
         plan.submissions.iter().filter(competes).map(candidate).collect();
     let rules = &competition.ranking;
@@ -209,8 +218,17 @@ struct Scene {
 
 impl Scene {
     fn new(miners: &[Submission], settings: Settings, no_verdict: Option<&'static str>) -> Scene {
+        Scene::with_rules("      on_all_failed: keep_previous\n", miners, settings, no_verdict)
+    }
+
+    fn with_rules(
+        rules: &str,
+        miners: &[Submission],
+        settings: Settings,
+        no_verdict: Option<&'static str>,
+    ) -> Scene {
         let folder = tempfile::tempdir().unwrap();
-        let subnet = subnet("      on_all_failed: keep_previous\n");
+        let subnet = subnet(rules);
         let mut rehearsal = Rehearsal::new(&subnet, miners, &[]).unwrap();
         let measured = Arc::default();
         let models = std::mem::take(&mut rehearsal.models);
@@ -336,6 +354,52 @@ fn a_model_that_cannot_be_had_keeps_its_weight() {
 }
 
 #[test]
+fn a_rejected_model_has_no_weight() {
+    let mut scene = Scene::new(&[miner(2, 300, "1.0 violating at 400")], Settings::default(), None);
+    for (block, expected) in [(399, Some(1.0)), (400, None), (461, None)] {
+        scene.play(361, block);
+        let averages = scene.validator.state().ask(|q| q.averages(None)).unwrap();
+        assert_eq!(averages.first().map(|one| one.weight), expected, "{block}");
+    }
+}
+
+#[test]
+fn a_deserted_competition_has_the_weights_that_its_rules_say() {
+    for (rule, expected) in [("keep_previous", Some(1.0)), ("zero", None)] {
+        let rules = format!("      on_all_failed: {rule}\n");
+        let miners = [miner(2, 300, "1.0")];
+        let mut scene = Scene::with_rules(&rules, &miners, Settings::default(), None);
+        scene.play(361, 399);
+        let id = scene.submission("5Miner2").id;
+        // It takes no part, as while a later commitment waits.
+        let out = SubmissionState::Rejected;
+        let mut state = scene.validator.state();
+        state.change(399, |change| change.set_submission(id, out, None)).unwrap();
+        drop(state);
+        scene.play(0, 402);
+        let averages = scene.validator.state().ask(|q| q.averages(None)).unwrap();
+        assert_eq!(averages.first().map(|one| one.weight), expected, "{rule}");
+        let told = scene.told(EventKind::RoundSkipped);
+        assert_eq!(told.len(), usize::from(expected.is_none()), "{told:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_have_a_round_measured_at_every_block() {
+    let miners = [miner(2, 300, "unwritable")];
+    let mut scene = Scene::new(&miners, Settings::default(), None);
+    // At 361, and 1, 2, 4, 8, 16, 32, 64 and 64 blocks later.
+    let rows = [(361, 1), (362, 2), (363, 2), (364, 3), (423, 6), (424, 7), (551, 8), (552, 9)];
+    for (block, expected) in rows {
+        scene.play(361, block);
+        assert_eq!(*scene.measured.lock().unwrap(), expected, "{block}");
+    }
+    let told = scene.told(EventKind::TaskFailed);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].2, "failed to keep a round's files: write results.json: no storage space");
+}
+
+#[test]
 fn a_round_without_verdict_changes_nothing() {
     let miners = [miner(2, 300, "2.0"), miner(3, 300, "breaking")];
     let reason = Some("the data could not be had");
@@ -406,8 +470,9 @@ fn tasks_run_side_by_side_and_one_that_panics_is_told() {
         Scene::new(&miners, Settings::default(), None);
     rehearsal.advance_to(380).unwrap();
     let chain = Arc::new(SelfMaking { chain: rehearsal.chain(), rehearsal: Mutex::new(rehearsal) });
-    let Validator { parts, state } = validator;
-    let validator = Arc::new(Validator { parts: Parts { chain, ..parts }, state });
+    let Validator { parts, state, round_rest } = validator;
+    let parts = Parts { chain, ..parts };
+    let validator = Arc::new(Validator { parts, state, round_rest });
     live(&validator, Duration::from_millis(2), Some(800)).unwrap();
     let events = validator.state().ask(|q| q.events_after(0, 10_000)).unwrap();
     let has = |kind: EventKind| events.iter().any(|event| event.kind == kind);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evaltasks_core::competition::{Competition, Subnet, rules_sha256};
+use evaltasks_core::competition::{Competition, OnAllFailed, Subnet, rules_sha256};
 use evaltasks_core::ranking::{Evaluation, should_retry};
 
 use super::Settings;
@@ -75,8 +75,7 @@ pub fn next_round<'a>(inputs: &RoundInputs<'a>) -> Option<NextRound<'a>> {
     let after = active.iter().position(|one| Some(one.id) > last).unwrap_or(0);
     active.rotate_left(after);
     active.into_iter().find_map(|competition| {
-        let record = known.competitions.iter().find(|one| one.id == competition.id);
-        if record.is_some_and(|record| record.last_seed_block >= seed_block) {
+        if !is_open(competition, seed_block, &known.competitions) {
             return None;
         }
         let rules_sha256 = rules_sha256(competition);
@@ -86,13 +85,33 @@ pub fn next_round<'a>(inputs: &RoundInputs<'a>) -> Option<NextRound<'a>> {
     })
 }
 
+/// A competition in which it is time for a round and nobody takes part, and
+/// whose averages are to be emptied for that: a round in which nobody has a loss
+/// would do so by [`OnAllFailed::Zero`].
+pub fn deserted<'a>(inputs: &RoundInputs<'a>) -> Option<&'a Competition> {
+    let RoundInputs { block, subnet, known, .. } = *inputs;
+    let is_empty = |competition: &&Competition| {
+        let has_average = known.averages.iter().any(|one| one.competition == competition.id);
+        competition.ranking.on_all_failed == OnAllFailed::Zero
+            && has_average
+            && is_open(competition, seed_block(block, subnet), &known.competitions)
+            && entrants(inputs, competition, &rules_sha256(competition)).chosen.is_empty()
+    };
+    subnet.competitions_at(block).into_iter().find(is_empty)
+}
+
+/// Whether a competition had no round with the seed of a block.
+fn is_open(competition: &Competition, seed_block: u64, held: &[CompetitionRecord]) -> bool {
+    let had_one = |record: &CompetitionRecord| {
+        record.id == competition.id && record.last_seed_block >= seed_block
+    };
+    !held.iter().any(had_one)
+}
+
 /// Whether an active competition had no round with the seed of a block.
 pub fn is_due(block: u64, subnet: &Subnet, held: &[CompetitionRecord]) -> bool {
     let seed_block = seed_block(block, subnet);
-    let had_one = |one: &&Competition| {
-        held.iter().any(|record| record.id == one.id && record.last_seed_block >= seed_block)
-    };
-    !subnet.competitions_at(block).iter().all(had_one)
+    subnet.competitions_at(block).iter().any(|one| is_open(one, seed_block, held))
 }
 
 /// The block whose hash is the seed of rounds at a block.

@@ -39,7 +39,7 @@ pub struct Verdict {
 /// Reads a round's result, and moves the average on.
 ///
 /// `previous` is the average so far by hotkey; none before the first round. A
-/// hotkey that is gone has no part in the next; one whose model could not be
+/// hotkey that is gone, or whose model is rejected, has no part in the next; one whose model could not be
 /// had keeps its part.
 pub fn verdict(
     competition: &Competition,
@@ -100,8 +100,11 @@ fn averages(
         entrants.iter().filter(is_absent).filter_map(|one| number(&one.hotkey)).collect();
     let rules = &competition.ranking;
     let next = next_weights_without(&absent, previous.as_ref(), &standings, rules);
-    let gone: Vec<&str> =
-        entrants.iter().filter(|one| one.gone).map(|one| one.hotkey.as_str()).collect();
+    let is_out = |one: &&Entrant| {
+        let status = by_uid.get(&one.uid).map(|found| &found.status);
+        one.gone || matches!(status, Some(Status::Rejected { .. }))
+    };
+    let gone: Vec<&str> = entrants.iter().filter(is_out).map(|one| one.hotkey.as_str()).collect();
     hotkeys
         .into_iter()
         .filter(|hotkey| !gone.contains(hotkey))

@@ -280,6 +280,39 @@ fn failures_since_the_last_loss_are_known_of_older_states() {
 }
 
 #[test]
+fn who_offers_no_model_leaves_the_averages() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = open(folder.path()).unwrap();
+    let mut replaced = None;
+    let mut check = |competition: Option<u32>, is_rejected: bool, expected: &[(u32, &str)]| {
+        let new = NewSubmission { competition, ..new_submission("5A", 1) };
+        let averages = state.change(1, |change| {
+            change.set_averages(1, [("5A", 0.5), ("5B", 0.5)])?;
+            change.set_averages(2, [("5A", 1.0)])?;
+            if let Some(id) = replaced {
+                change.set_submission(id, SubmissionState::Gone, None)?;
+            }
+            let id = change.add_submission(&new)?;
+            replaced = Some(id);
+            if is_rejected {
+                change.reject_submission(id, "too large")?;
+            }
+            change.queries().averages(None)
+        });
+        let averages = averages.unwrap();
+        let mut found: Vec<(u32, &str)> =
+            averages.iter().map(|one| (one.competition, &*one.hotkey)).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    };
+    check(Some(1), false, &[(1, "5A"), (1, "5B")]);
+    check(Some(2), false, &[(1, "5B"), (2, "5A")]);
+    check(Some(1), true, &[(1, "5B")]);
+    // It names no competition.
+    check(None, false, &[(1, "5B")]);
+}
+
+#[test]
 fn a_hotkey_has_one_submission_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let mut state = open(folder.path()).unwrap();

@@ -164,7 +164,8 @@ impl<'c> Change<'c> {
         self.run("DELETE FROM meta WHERE key = ?1", params![key])
     }
 
-    /// Adds a commitment, and gives its number.
+    /// Adds a commitment, and gives its number. The hotkey leaves the moving
+    /// averages of competitions that this one is not for.
     pub fn add_submission(&self, new: &NewSubmission) -> Found<i64> {
         let state = match new.rejected {
             Some(_) => SubmissionState::Rejected,
@@ -187,7 +188,23 @@ impl<'c> Change<'c> {
                 sql(self.block),
             ],
         )?;
-        Ok(self.connection.last_insert_rowid())
+        let id = self.connection.last_insert_rowid();
+        self.run(
+            "DELETE FROM averages WHERE hotkey = ?1 AND competition IS NOT ?2",
+            params![new.hotkey, new.competition],
+        )?;
+        Ok(id)
+    }
+
+    /// A submission that cannot take part, and why: its hotkey leaves all moving
+    /// averages, as it offers no model any more.
+    pub fn reject_submission(&self, id: i64, reason: &str) -> Found<()> {
+        self.set_submission(id, SubmissionState::Rejected, Some(reason))?;
+        self.run(
+            "DELETE FROM averages
+             WHERE hotkey = (SELECT hotkey FROM submissions WHERE id = ?1)",
+            params![id],
+        )
     }
 
     /// Says how far a submission is.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::round::{Plan, RoundError, reason};
 use crate::validator::decide::{
-    Entrant, Known, NextRound, RoundInputs, Verdict, is_due, named, next_round, nothing_had,
-    verdict,
+    Entrant, Known, NextRound, RoundInputs, Verdict, deserted, is_due, named, next_round,
+    nothing_had, verdict,
 };
 use crate::validator::state::{
     Change, EvaluationOutcome, EvaluationRecord, EventKind, Found, NewRound, Occurrence,
@@ -48,7 +48,8 @@ fn plan(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
             competitions: state.competitions()?,
         })
     })?;
-    if known.submissions.iter().all(|one| one.state != SubmissionState::Accepted) {
+    let is_accepted = |one: &SubmissionRecord| one.state == SubmissionState::Accepted;
+    if known.averages.is_empty() && !known.submissions.iter().any(is_accepted) {
         return Ok(false);
     }
     let rewarded = rewarded_by_others(validator, view)?;
@@ -59,6 +60,9 @@ fn plan(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
         top_miners: &rewarded,
         settings: &validator.settings,
     };
+    if let Some(deserted) = deserted(&inputs) {
+        return empty(validator, block, deserted).map(|()| true);
+    }
     let Some(next) = next_round(&inputs) else { return Ok(false) };
     let hash = validator.chain.block_hash(next.seed_block).map_err(TurnError::Chain)?;
     let seed = Seed::from_block_hash(&hash).to_string();
@@ -93,6 +97,20 @@ fn plan(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
         })
     })?;
     Ok(true)
+}
+
+/// Empties the averages of a competition in which nobody takes part.
+fn empty(validator: &Validator, block: u64, competition: &Competition) -> Result<(), TurnError> {
+    validator.state().change(block, |change| {
+        change.set_averages(competition.id, [])?;
+        change.event(&Occurrence {
+            kind: EventKind::RoundSkipped,
+            subject: &format!("competition {}", competition.id),
+            reason: "nobody takes part, so nobody has weight: on_all_failed is zero",
+            details: json!({"competition": competition.id}),
+        })
+    })?;
+    Ok(())
 }
 
 /// Uids that other large validators reward; see [`top_miners`].
@@ -258,7 +276,7 @@ fn record(
         if let (EvaluationOutcome::Rejected, Some(entrant), Some(reason)) =
             (one.outcome, entrant.filter(|entrant| !entrant.gone), &one.reason)
         {
-            change.set_submission(one.submission, SubmissionState::Rejected, Some(reason))?;
+            change.reject_submission(one.submission, reason)?;
             change.event(&Occurrence {
                 kind: EventKind::SubmissionRejected,
                 subject: &entrant.hotkey,
