@@ -22,6 +22,8 @@ mod submit;
 mod support;
 mod tasks;
 mod text_tasks;
+#[cfg(unix)]
+mod unattended;
 mod validate;
 mod validate_localnet;
 mod verify;

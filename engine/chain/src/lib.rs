@@ -26,4 +26,6 @@ pub use timelock::{
     COMMIT_VERSION, MAX_COMMIT_BYTES, TimelockError, WeightsPayload, lock, lock_for, reveal_round,
     unlock,
 };
-pub use wallet::{Hotkey, MAX_KEY_BYTES, OpenedHotkey, Password, WalletError, open_hotkey};
+pub use wallet::{
+    Hotkey, MAX_KEY_BYTES, OpenedHotkey, Password, WalletError, mode_for_others, open_hotkey,
+};

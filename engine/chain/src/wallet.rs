@@ -201,16 +201,18 @@ fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Option<u32>), WalletError> {
     Ok((content, mode_for_others(&metadata)))
 }
 
+/// The mode of a file that is open to more people than its owner.
 #[cfg(unix)]
-fn mode_for_others(metadata: &std::fs::Metadata) -> Option<u32> {
+pub fn mode_for_others(metadata: &std::fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     const OTHERS: u32 = 0o077;
     let mode = metadata.permissions().mode() & 0o777;
     (mode & OTHERS != 0).then_some(mode)
 }
 
+/// Other systems have other ways.
 #[cfg(not(unix))]
-fn mode_for_others(_: &std::fs::Metadata) -> Option<u32> {
+pub fn mode_for_others(_: &std::fs::Metadata) -> Option<u32> {
     None
 }
 

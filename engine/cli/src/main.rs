@@ -8,6 +8,7 @@ use evaltasks::commands::{
     self, Outcome, cache, check, compare, data, inspect, localnet, loss, plugin, rank, run, schema,
     simulate, submit, tasks, validate, verify, worker,
 };
+use evaltasks::operate::say;
 
 /// Ranks machine-learning models: a competition file and a handful of models
 /// go in, a leaderboard with weights comes out.
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Wrong) => ExitCode::FAILURE,
         Ok(Outcome::Interrupted) => ExitCode::from(commands::EXIT_INTERRUPTED),
         Err(error) => {
-            eprintln!("error: {}", commands::describe(&error));
+            say::error(&commands::describe(&error));
             ExitCode::FAILURE
         }
     }

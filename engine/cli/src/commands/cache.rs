@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{Outcome, describe, print, print_json};
 use crate::history::History;
 use crate::journal::{Inventory, JournalError, Limits, SqliteJournal};
+use crate::operate::say;
 use crate::report::visible;
 
 /// Name of the file in a folder.
@@ -87,7 +88,7 @@ fn history_beside(answers: &Path) -> Option<History> {
 }
 
 fn warn(what: &str, error: JournalError) {
-    eprintln!("warning: {what}: {}", describe(&error.into()));
+    say::warning(&format!("{what}: {}", describe(&error.into())));
 }
 
 /// What to do with the cache.

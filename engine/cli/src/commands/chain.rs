@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use evaltasks_chain::{
-    Endpoint, Hotkey, OpenedHotkey, Password, Subtensor, SubtensorOptions, open_hotkey,
+    Endpoint, Hotkey, OpenedHotkey, Password, Subtensor, SubtensorOptions, mode_for_others,
+    open_hotkey,
 };
+
+use crate::operate::say;
 
 /// Holds the password of an encrypted hotkey.
 pub const PASSWORD_VARIABLE: &str = "EVALTASKS_WALLET_PASSWORD";
@@ -96,12 +99,8 @@ impl ChainArguments {
         let OpenedHotkey { hotkey, readable_by_others } =
             open_hotkey(&wallets, &self.wallet_name, &self.wallet_hotkey, password)?;
         if let Some(mode) = readable_by_others {
-            let path = wallets.join(&self.wallet_name).join("hotkeys").join(&self.wallet_hotkey);
-            let path = path.display();
-            eprintln!(
-                "warning: others can read the hotkey {path} (mode {mode:03o}): \
-                 `chmod 600 {path}` keeps them out"
-            );
+            let hotkeys = wallets.join(&self.wallet_name).join("hotkeys");
+            warn_of_readers("hotkey", &hotkeys.join(&self.wallet_hotkey), mode);
         }
         Ok(hotkey)
     }
@@ -116,7 +115,7 @@ fn password(path: &Path) -> Option<Password> {
     if let Some(file) = std::env::var_os(PASSWORD_FILE_VARIABLE) {
         let read = password_in(Path::new(&file));
         return read
-            .inspect_err(|error| eprintln!("warning: the file of the password: {error}"))
+            .inspect_err(|error| say::warning(&format!("the file of the password: {error}")))
             .ok();
     }
     let prompt = format!("Password of {}: ", path.display());
@@ -124,10 +123,21 @@ fn password(path: &Path) -> Option<Password> {
 }
 
 /// The first line of a file.
-fn password_in(file: &Path) -> std::io::Result<Password> {
+fn password_in(path: &Path) -> std::io::Result<Password> {
     let mut text = String::new();
-    File::open(file)?.take(MAX_PASSWORD_BYTES).read_to_string(&mut text)?;
+    let file = File::open(path)?;
+    if let Some(mode) = mode_for_others(&file.metadata()?) {
+        warn_of_readers("password", path, mode);
+    }
+    file.take(MAX_PASSWORD_BYTES).read_to_string(&mut text)?;
     let end = text.find(['\r', '\n']).unwrap_or(text.len());
     text.truncate(end);
     Ok(Password::new(text))
+}
+
+fn warn_of_readers(what: &str, path: &Path, mode: u32) {
+    let path = path.display();
+    say::warning(&format!(
+        "others can read the {what} {path} (mode {mode:03o}): `chmod 600 {path}` keeps them out"
+    ));
 }

@@ -21,6 +21,7 @@ use super::engine::open_tokenizer;
 use super::hub::HubArguments;
 use super::plugins::PluginArguments;
 use super::{Outcome, describe, input, print, print_json, user_cache};
+use crate::operate::say;
 use crate::report::visible;
 use crate::round::{
     CompetitionPreview, FindTask, TaskPreview, competitions_of, default_block, preview,
@@ -131,7 +132,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let mut previews = Vec::new();
     for competition in competitions {
         let tokenizer = tokenizer(&competition.model.tokenizer, &hub).unwrap_or_else(|error| {
-            eprintln!("warning: tokens are not counted: {}", describe(&error));
+            say::warning(&format!("tokens are not counted: {}", describe(&error)));
             None
         });
         previews.push(preview(competition, find_task, &recorder, tokenizer.as_ref(), seed));

@@ -12,6 +12,7 @@ use evaltasks_core::simulation::{Simulation, check_simulation, is_simulation};
 
 use super::plugins::Tasks;
 use crate::document::read_document;
+use crate::operate::say;
 use crate::round::reason;
 
 /// A document with errors, which have been shown.
@@ -92,9 +93,9 @@ fn read<T>(path: &Path, check: impl Fn(&Source) -> Checked<T>) -> Result<T> {
     let text = read_document(path)?;
     let Checked { value, problems } = with_source(path, &text, check);
     let Some(value) = value else {
-        let colours = colours(&std::io::stderr());
+        let colours = say::is_for_people() && colours(&std::io::stderr());
         for problem in &problems {
-            eprintln!("{}\n", problem.render(&text, colours));
+            say::report(&format!("{}\n", problem.render(&text, colours)));
         }
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
         let errors = problems.iter().filter(is_error).count();
@@ -102,7 +103,7 @@ fn read<T>(path: &Path, check: impl Fn(&Source) -> Checked<T>) -> Result<T> {
     };
     if !problems.is_empty() {
         let (file, count) = (path.display(), problems.len());
-        eprintln!("warning: {file} has oddities ({count}); `evaltasks check` shows them");
+        say::warning(&format!("{file} has oddities ({count}); `evaltasks check` shows them"));
     }
     Ok(value)
 }

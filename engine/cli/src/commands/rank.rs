@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Outcome, input, print, print_json};
+use crate::operate::say;
 use crate::report::{Terminal, render_table};
 use crate::round::replay;
 
@@ -42,9 +43,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let subnet = input::subnet(&arguments.file)?;
     if subnet.competitions.iter().any(|one| one.ranking.significance.is_some()) {
-        eprintln!(
-            "warning: given scores have no rows, so `significance` is left aside: epsilon decides"
-        );
+        say::warning("given scores have no rows, so `significance` is left aside: epsilon decides");
     }
     let scores = input::scores(&arguments.scores, &subnet)?;
     let latest = scores.iter().map(|score| score.block).max();

@@ -25,6 +25,7 @@ use super::plugins::{PluginArguments, Tasks};
 use super::progress::Console;
 use super::worker::IsolationArguments;
 use super::{EXIT_INTERRUPTED, Outcome, input, print};
+use crate::operate::say;
 use crate::report::{
     Terminal, render_contamination, render_table, render_timing, write_contamination,
     write_results, write_rows,
@@ -240,7 +241,7 @@ pub fn cancelled_by_interrupt() -> Result<Arc<AtomicBool>> {
         if set.swap(true, Ordering::SeqCst) {
             process::exit(EXIT_INTERRUPTED.into());
         }
-        eprintln!("ending the round; press Ctrl-C again to end at once");
+        say::note("ending the round; press Ctrl-C again to end at once");
     };
     ctrlc::set_handler(handler).context("listen for Ctrl-C")?;
     Ok(flag)

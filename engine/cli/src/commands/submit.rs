@@ -18,6 +18,7 @@ use super::engine::EngineArguments;
 use super::hub::{HubArguments, model_reference};
 use super::inspect::{Inspector, Report, Verdict};
 use super::{Outcome, input, print, print_json};
+use crate::operate::say;
 use crate::report::visible;
 use crate::round::reason;
 
@@ -124,9 +125,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     if !verdict.accepted || !verdict.unchecked.is_empty() {
         let problems = verdict.violations.iter().map(ToString::to_string);
         for problem in problems.chain(verdict.unchecked) {
-            eprintln!("error: {}", visible(&problem));
+            say::error(&visible(&problem));
         }
-        eprintln!("nothing was committed: {} would reject the model", visible(&competition.key));
+        let key = visible(&competition.key);
+        say::note(&format!("nothing was committed: {key} would reject the model"));
         return Ok(Outcome::Wrong);
     }
 
@@ -246,11 +248,11 @@ fn uploaded(inspector: &Inspector<'_>, repository: &Pinned, directory: &Path) ->
             visible(&files.join(", "))
         ),
         // What the hub does not say may be right all the same.
-        Err(error) => eprintln!(
-            "warning: {repository} was not compared with {}: failed to {}",
+        Err(error) => say::warning(&format!(
+            "{repository} was not compared with {}: failed to {}",
             directory.display(),
             reason(&error)
-        ),
+        )),
     }
     Checked::of(report)
 }

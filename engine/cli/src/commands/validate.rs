@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use evaltasks_chain::{Chain, Subtensor};
+use evaltasks_chain::{Chain, Subtensor, SubtensorError};
 use evaltasks_core::backend::Backend;
 use evaltasks_core::competition::{Subnet, TaskReference};
 use evaltasks_core::document::{Bytes, parse_time};
+use evaltasks_core::source::SourceError;
 
 use super::cache::CacheArguments;
 use super::chain::ChainArguments;
@@ -24,12 +26,12 @@ use super::worker::isolated;
 use super::{Outcome, input, user_data};
 use crate::http::Server;
 use crate::operate::{self, Live, Mode, Watched};
-use crate::round::{Observer, default_block};
+use crate::round::{Observer, default_block, reason};
 use crate::validator::decide::Settings;
 use crate::validator::offline::{self, Pace, Rehearsal};
 use crate::validator::state::{Crash, Identity, State};
 use crate::validator::works::{EngineWorks, OfflineModels};
-use crate::validator::{self, Parts, TurnError, Validator, once};
+use crate::validator::{self, CANCELLED_SEEN_AFTER, Parts, TurnError, Validator, backoff, once};
 
 /// How to validate.
 #[derive(Args)]
@@ -174,7 +176,11 @@ fn follow(
     let hotkey = key.address().to_string();
     let netuid = arguments.chain.netuid().or(subnet.netuid);
     let chain = arguments.chain.subtensor(subnet.netuid, Some(key))?;
-    let genesis = chain.block_hash(0).map_err(|error| anyhow!(error))?;
+    // A state says that it worked before: then what is wrong may pass.
+    let is_known = State::is_in(&arguments.state_folder()?);
+    let Some(genesis) = first_block(&chain, is_known && !arguments.once, cancelled)? else {
+        return Ok(Outcome::Interrupted);
+    };
     let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
     let state = arguments.open_state(&identity)?;
     let node = Arc::new(chain);
@@ -198,6 +204,33 @@ fn follow(
         true => Outcome::Interrupted,
         false => Outcome::Fine,
     })
+}
+
+/// The hash of the chain's first block, which is asked for again for as long as
+/// no node can be reached, where that is of use; none once the operator ends it.
+fn first_block(chain: &Subtensor, again: bool, cancelled: &AtomicBool) -> Result<Option<String>> {
+    let mut faults = 0;
+    loop {
+        let error = match chain.block_hash(0) {
+            Ok(genesis) => return Ok(Some(genesis)),
+            Err(error) if again && is_outage(&error) => reason(error.as_ref()),
+            Err(error) => return Err(anyhow!(error)),
+        };
+        faults += 1;
+        let rest = backoff(faults);
+        tracing::warn!("failed to {error}; it is tried again in {} s", rest.as_secs());
+        let until = Instant::now() + rest;
+        while Instant::now() < until {
+            if cancelled.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            thread::sleep(CANCELLED_SEEN_AFTER);
+        }
+    }
+}
+
+fn is_outage(error: &SourceError) -> bool {
+    matches!(error.downcast_ref(), Some(SubtensorError::Unreachable { .. }))
 }
 
 /// The chain that a validator follows, and who it is there.
@@ -255,16 +288,20 @@ fn open(
 
 /// How a validator that came to its end did.
 fn outcome(arguments: &Arguments, validator: &Validator, block: u64) -> Result<Outcome> {
-    let fine = !arguments.once || validator.has_winners(block)?;
+    let fine = !arguments.once || (validator.has_winners(block)? && !validator.has_faults()?);
     Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
 }
 
 impl Arguments {
-    fn open_state(&self, identity: &Identity) -> Result<State> {
+    fn state_folder(&self) -> Result<PathBuf> {
         let name = if self.hub.is_offline() { "offline" } else { "validator" };
         let default = || user_data().map(|data| data.join(name));
         let folder = self.state.clone().or_else(default);
-        let folder = folder.context("find the user's data: name a folder with --state")?;
+        folder.context("find the user's data: name a folder with --state")
+    }
+
+    fn open_state(&self, identity: &Identity) -> Result<State> {
+        let folder = self.state_folder()?;
         if self.set_aside_damaged
             && let Some(aside) = State::set_aside_damaged(&folder)?
         {

@@ -230,6 +230,8 @@ async fn attend(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // A clock before 1970 has no date that HTTP could write.
+        .auto_date_header(false)
         .header_read_timeout(MAX_HEAD_TIME)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);

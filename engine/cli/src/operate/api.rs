@@ -273,7 +273,8 @@ fn list<T>(
 
 /// A competition by its key.
 pub fn find_competition(site: &Site, key: &str) -> Result<CompetitionStatus, Refusal> {
-    Ok(site::competition(site, rules_of(site, key)?)?)
+    let found = site::competition(site, rules_of(site, key)?)?;
+    found.ok_or_else(|| missing("competition", key))
 }
 
 fn rules_of<'a>(site: &'a Site, key: &str) -> Result<&'a Competition, Refusal> {

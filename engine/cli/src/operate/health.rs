@@ -6,7 +6,7 @@ use evaltasks_core::model::group_digits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{MAX_BEHIND_BLOCKS, MAX_LOOP_SILENCE, MIN_FREE_BYTES};
+use super::limits::{MAX_BEHIND_BLOCKS, MAX_FAILING_BLOCKS, MAX_LOOP_SILENCE, MIN_FREE_BYTES};
 use super::status::{ChainStatus, DiskStatus, Fault};
 use crate::validator::Task;
 
@@ -36,6 +36,8 @@ pub enum CauseName {
     ChainBehind,
     /// The loop gives no sign of life.
     LoopStalled,
+    /// A part of the validator has failed for long.
+    PartFailing,
     /// The disk of the state or of the models is nearly full.
     DiskLow,
     /// The state cannot be read.
@@ -44,9 +46,10 @@ pub enum CauseName {
 
 impl CauseName {
     /// Every one.
-    pub const ALL: [CauseName; 4] = [
+    pub const ALL: [CauseName; 5] = [
         CauseName::ChainBehind,
         CauseName::LoopStalled,
+        CauseName::PartFailing,
         CauseName::DiskLow,
         CauseName::StateUnreadable,
     ];
@@ -56,6 +59,7 @@ impl CauseName {
         match self {
             CauseName::ChainBehind => "chain_behind",
             CauseName::LoopStalled => "loop_stalled",
+            CauseName::PartFailing => "part_failing",
             CauseName::DiskLow => "disk_low",
             CauseName::StateUnreadable => "state_unreadable",
         }
@@ -71,19 +75,18 @@ pub fn judge(
     unreadable: Option<&str>,
 ) -> Health {
     let follow = faults.iter().find(|fault| fault.task == Task::Follow.name());
-    let causes: Vec<Cause> = [
-        behind(chain, follow),
-        stalled(silence),
+    let failing = faults.iter().filter_map(|fault| failing(chain, fault));
+    let first = [behind(chain, follow), stalled(silence)];
+    let rest = [
         low("the state", disk.state_free_bytes),
         low("models", disk.models_free_bytes),
         unreadable.map(|reason| Cause {
             name: CauseName::StateUnreadable,
             reason: format!("the state cannot be read: {reason}"),
         }),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    ];
+    let optional = first.into_iter().flatten().chain(failing);
+    let causes: Vec<Cause> = optional.chain(rest.into_iter().flatten()).collect();
     Health { healthy: causes.is_empty(), causes }
 }
 
@@ -107,6 +110,18 @@ fn stalled(silence: Duration) -> Option<Cause> {
     })
 }
 
+/// Whoever follows the chain is judged by its blocks.
+fn failing(chain: &ChainStatus, fault: &Fault) -> Option<Cause> {
+    let since = fault.since_block?;
+    let blocks = chain.head_block?.saturating_sub(since);
+    let is_long = blocks > MAX_FAILING_BLOCKS && fault.task != Task::Follow.name();
+    let (task, since, why) = (&fault.task, group_digits(since), &fault.reason);
+    is_long.then(|| Cause {
+        name: CauseName::PartFailing,
+        reason: format!("the part {task} does not work since block {since}: {why}"),
+    })
+}
+
 fn low(what: &str, free_bytes: Option<u64>) -> Option<Cause> {
     let free = free_bytes.filter(|&bytes| bytes < MIN_FREE_BYTES)?;
     Some(Cause {
@@ -118,6 +133,30 @@ fn low(what: &str, free_bytes: Option<u64>) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_that_fails_for_long_is_said() {
+        let chain = ChainStatus {
+            head_block: Some(1000 + MAX_FAILING_BLOCKS),
+            behind_blocks: Some(0),
+            ..ChainStatus::default()
+        };
+        // (task, since, whether it is a cause)
+        let rows = [
+            ("round", Some(999), true),
+            ("round", Some(1000), false),
+            ("round", None, false),
+            ("follow", Some(1), false),
+        ];
+        for (task, since_block, expected) in rows {
+            let fault = Fault { task: task.into(), reason: "failed to a".into(), since_block };
+            let health = judge(&chain, &[fault], &DiskStatus::default(), Duration::ZERO, None);
+            let reason = "the part round does not work since block 999: failed to a".to_owned();
+            let cause = Cause { name: CauseName::PartFailing, reason };
+            assert_eq!(health.causes, if expected { vec![cause] } else { vec![] }, "{task}");
+            assert_eq!(health.healthy, !expected);
+        }
+    }
 
     #[test]
     fn whatever_needs_the_operator_is_said() {
@@ -134,7 +173,11 @@ mod tests {
         let check =
             |chain: &ChainStatus, disk: &DiskStatus, seconds, why: &str, expected: &[&str]| {
                 let why = Some(why).filter(|why| !why.is_empty());
-                let fault = |reason: &str| Fault { task: "follow".into(), reason: reason.into() };
+                let fault = |reason: &str| Fault {
+                    task: "follow".into(),
+                    reason: reason.into(),
+                    since_block: None,
+                };
                 let faults: Vec<Fault> = why.map(fault).into_iter().collect();
                 let health = judge(chain, &faults, disk, Duration::from_secs(seconds), why);
                 let said: Vec<String> = health

@@ -36,6 +36,8 @@ pub const MAX_SHOWN_BYTES: usize = 4 << 10;
 pub const BLOCK_TIME: Duration = Duration::from_secs(12);
 /// Blocks that may be missed before it counts as ill.
 pub const MAX_BEHIND_BLOCKS: u64 = 25;
+/// Blocks for which a part may fail before it counts as ill.
+pub const MAX_FAILING_BLOCKS: u64 = 25;
 /// Time without a sign of life after which the loop counts as stalled: longer
 /// than a model's process may say nothing.
 pub const MAX_LOOP_SILENCE: Duration = Duration::from_secs(1200);

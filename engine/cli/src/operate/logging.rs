@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::say;
 use crate::report::visible;
 
 /// Names the filter, where `--log` does not.
@@ -57,6 +58,9 @@ impl LogArguments {
     /// # Errors
     /// When the filter cannot be read, or the program logs already.
     pub fn start(&self) -> Result<(), LogError> {
+        if self.log_format == LogFormat::Json {
+            say::in_json();
+        }
         let variable = std::env::var(VARIABLE).ok().filter(|filter| !filter.trim().is_empty());
         let filter = self.log.clone().or(variable);
         let subscriber = subscriber(self.log_format, filter.as_deref(), io::stderr)?;
@@ -123,7 +127,7 @@ impl<W: Write> Write for VisibleWriter<W> {
 
 /// JSON in which what [`visible`] spells out is escaped the way of JSON. Such
 /// characters are in its strings alone.
-fn escaped(json: &str) -> String {
+pub(super) fn escaped(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
         if visible(character.encode_utf8(&mut [0; 4])).starts_with('\\') && character != '\\' {

@@ -33,6 +33,7 @@ mod watch;
 pub use disk::Folders;
 pub use health::{Cause, CauseName, Health};
 pub use live::Live;
+pub mod say;
 pub use logging::{LogArguments, LogError, LogFormat};
 pub use openapi::openapi;
 pub use server::{ListenArguments, ServerError};

@@ -24,7 +24,14 @@ const HTML: &str = "text/html; charset=utf-8";
 #[derive(Args, Clone, Debug)]
 pub struct ListenArguments {
     /// Serve a web page, an API and metrics of what goes on; read only
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:9944")]
+    // A service names it; who adds another one to its arguments means that.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:9944",
+        overrides_with = "listen"
+    )]
     pub listen: Option<SocketAddr>,
     /// Allow --listen on an address that other machines reach, without any password
     #[arg(long, requires = "listen")]

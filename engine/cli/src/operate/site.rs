@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use evaltasks_core::commitment::ModelId;
 use evaltasks_core::competition::{Competition, Subnet};
+use evaltasks_core::ranking::{CompetitionShare, Weights, emission_by_competition};
 
 use super::health::{self, Health};
 use super::limits::{
@@ -22,10 +23,10 @@ use super::status::{
 };
 use crate::round::reason;
 use crate::validator::state::{
-    EvaluationRecord, EventKind, Found, HistoryPoint, Queries, Reader, StateError,
+    EvaluationRecord, EventKind, Found, HistoryPoint, Queries, Reader, RoundRecord, StateError,
     SubmissionFilter, SubmissionRecord, SubmissionState,
 };
-use crate::validator::{Task, fault_key};
+use crate::validator::{Task, fault_key, fault_since_key};
 
 /// A running validator, as others look at it.
 pub struct Site {
@@ -177,7 +178,9 @@ fn faults(state: &Queries<'_>) -> Found<Vec<Fault>> {
     let mut faults = Vec::new();
     for task in Task::ALL {
         if let Some(reason) = state.meta(&fault_key(*task))? {
-            faults.push(Fault { task: task.name().to_owned(), reason });
+            let since = state.meta(&fault_since_key(*task))?;
+            let since_block = since.and_then(|block| block.parse().ok());
+            faults.push(Fault { task: task.name().to_owned(), reason, since_block });
         }
     }
     Ok(faults)
@@ -195,36 +198,81 @@ pub fn competitions(site: &Site) -> Result<Vec<CompetitionStatus>, StateError> {
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn competition(site: &Site, rules: &Competition) -> Result<CompetitionStatus, StateError> {
-    site.ask(|state| competition_in(site, rules, &state))
+pub fn competition(
+    site: &Site,
+    rules: &Competition,
+) -> Result<Option<CompetitionStatus>, StateError> {
+    let all = competitions(site)?;
+    Ok(all.into_iter().find(|one| one.id == rules.id))
 }
 
 fn competitions_in(site: &Site, state: &Queries<'_>) -> Found<Vec<CompetitionStatus>> {
+    let head = site.live.chain().head_block;
     let mut all: Vec<&Competition> = site.subnet.competitions.iter().collect();
     all.sort_by_key(|competition| competition.id);
-    all.into_iter().map(|rules| competition_in(site, rules, state)).collect()
+    let is_active = |rules: &Competition, block| {
+        site.subnet.competitions_at(block).iter().any(|one| one.id == rules.id)
+    };
+    let mut found = Vec::new();
+    for rules in all {
+        let mut rounds = state.finished_rounds(rules.id, MAX_HISTORY_ROUNDS)?;
+        rounds.reverse();
+        let last = rounds.last().map(|last| state.evaluations(last.id));
+        found.push(FoundCompetition {
+            rules,
+            active: head.is_some_and(|block| is_active(rules, block)),
+            rounds,
+            evaluations: last.transpose()?.unwrap_or_default(),
+        });
+    }
+    let emission = emission(&found);
+    let status = |(one, emission)| competition_in(one, &emission, state);
+    found.into_iter().zip(emission).map(status).collect()
+}
+
+/// A competition with what is known of it.
+struct FoundCompetition<'a> {
+    rules: &'a Competition,
+    /// Whether it is on now.
+    active: bool,
+    /// Finished ones, the oldest first.
+    rounds: Vec<RoundRecord>,
+    /// Those of the last round.
+    evaluations: Vec<EvaluationRecord>,
+}
+
+/// What each competition gives to whom, by uid. One that is over gives nothing.
+fn emission(competitions: &[FoundCompetition<'_>]) -> Vec<Weights> {
+    let averages = |one: &FoundCompetition<'_>| -> Weights {
+        let counted = one.evaluations.iter().filter(|_| one.active);
+        counted.map(|found| (found.uid, found.average)).collect()
+    };
+    let averages: Vec<Weights> = competitions.iter().map(averages).collect();
+    let shares = competitions.iter().zip(&averages).map(|(one, weights)| CompetitionShare {
+        emission_share: one.rules.emission_share,
+        min_weight: one.rules.ranking.min_weight,
+        weights,
+    });
+    emission_by_competition(&shares.collect::<Vec<_>>())
 }
 
 fn competition_in(
-    site: &Site,
-    rules: &Competition,
+    found: FoundCompetition<'_>,
+    emission: &Weights,
     state: &Queries<'_>,
 ) -> Found<CompetitionStatus> {
-    let head = site.live.chain().head_block;
-    let is_active = |block| site.subnet.competitions_at(block).iter().any(|one| one.id == rules.id);
-    let mut rounds = state.finished_rounds(rules.id, MAX_HISTORY_ROUNDS)?;
-    rounds.reverse();
+    let FoundCompetition { rules, active, rounds, evaluations } = found;
     let rounds: Vec<HistoryRound> =
         rounds.iter().map(|round| HistoryRound { round: round.id, block: round.block }).collect();
     let leaderboard = match rounds.last() {
-        Some(last) => leaderboard(rules, last.round, state)?,
+        Some(last) => leaderboard(evaluations, emission, &state.submissions_in(last.round)?),
         None => Vec::new(),
     };
     Ok(CompetitionStatus {
         key: rules.key.clone(),
         id: rules.id,
         title: rules.title.clone(),
-        active: head.is_some_and(is_active),
+        active,
         emission_share: rules.emission_share,
         round: rounds.last().copied(),
         leaderboard,
@@ -232,9 +280,11 @@ fn competition_in(
     })
 }
 
-fn leaderboard(rules: &Competition, round: i64, state: &Queries<'_>) -> Found<Vec<LeaderboardRow>> {
-    let submissions = state.submissions_in(round)?;
-    let evaluations = state.evaluations(round)?;
+fn leaderboard(
+    evaluations: Vec<EvaluationRecord>,
+    emission: &Weights,
+    submissions: &BTreeMap<i64, SubmissionRecord>,
+) -> Vec<LeaderboardRow> {
     let row = |found: EvaluationRecord| {
         let submission = submissions.get(&found.submission);
         LeaderboardRow {
@@ -249,10 +299,10 @@ fn leaderboard(rules: &Competition, round: i64, state: &Queries<'_>) -> Found<Ve
             loss: found.loss,
             weight: found.weight,
             average: found.average,
-            emission: found.average * rules.emission_share,
+            emission: emission.get(&found.uid).copied().unwrap_or(0.0),
         }
     };
-    Ok(evaluations.into_iter().take(MAX_LEADERBOARD_ROWS).map(row).collect())
+    evaluations.into_iter().take(MAX_LEADERBOARD_ROWS).map(row).collect()
 }
 
 fn history(rounds: Vec<HistoryRound>, state: &Queries<'_>) -> Found<History> {

@@ -104,6 +104,9 @@ pub struct Fault {
     pub task: String,
     /// Why. It is tried again.
     pub reason: String,
+    /// The block at which it began, whatever the reason was then; null where an
+    /// older program did not note it.
+    pub since_block: Option<u64>,
 }
 
 /// What disks hold.
@@ -214,7 +217,8 @@ pub struct LeaderboardRow {
     /// [0, 1].
     pub average: f64,
     /// Share of the subnet's emission through this competition: the average
-    /// times the competition's share.
+    /// times the competition's share, scaled up where other competitions have
+    /// nobody to give theirs to. 0 while the competition is not on.
     pub emission: f64,
 }
 

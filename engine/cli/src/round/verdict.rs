@@ -6,8 +6,8 @@ use evaltasks_core::competition::{
     Competition, Submission, TaskReference, TaskRules, rules_sha256,
 };
 use evaltasks_core::ranking::{
-    Candidate, CompetitionShare, ResampledLosses, Standing, Weights, confidence, duels, epsilon_at,
-    fully_decayed_epsilon, next_weights, rank, split_emission,
+    Candidate, CompetitionShare, ResampledLosses, Standing, Weights, confidence, duels,
+    emission_by_competition, epsilon_at, fully_decayed_epsilon, next_weights, rank, split_emission,
 };
 use evaltasks_core::results::{
     CompetitionResult, Confidence, CopyFinding, CopyKind, Status, SubmissionResult, TaskResult,
@@ -226,22 +226,11 @@ pub fn emit(
             weights,
         })
         .collect();
-    // Each competition alone, scaled to sum 1 or all zero.
-    let alone: Vec<Weights> =
-        shares.iter().map(|share| split_emission(std::slice::from_ref(share))).collect();
-    let given: f64 = shares
-        .iter()
-        .zip(&alone)
-        .filter(|(_, weights)| weights.values().any(|weight| *weight > 0.0))
-        .map(|(share, _)| share.emission_share)
-        .sum();
+    let by_competition = emission_by_competition(&shares);
     let mut subnet = split_emission(&shares);
-    for ((competition, result), weights) in verdicts.iter_mut().zip(&alone) {
+    for ((_, result), emission) in verdicts.iter_mut().zip(&by_competition) {
         for submission in &mut result.submissions {
-            let weight = weights.get(&submission.uid).copied().unwrap_or(0.0);
-            if weight > 0.0 {
-                submission.emission = weight * competition.emission_share / given;
-            }
+            submission.emission = emission.get(&submission.uid).copied().unwrap_or(0.0);
             subnet.entry(submission.uid).or_insert(0.0);
         }
     }

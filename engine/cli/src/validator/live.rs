@@ -14,7 +14,7 @@ use super::{Task, TurnError, Validator};
 use crate::round::reason;
 
 /// How soon it is seen that the operator ends the validator.
-const CANCELLED_SEEN_AFTER: Duration = Duration::from_millis(200);
+pub const CANCELLED_SEEN_AFTER: Duration = Duration::from_millis(200);
 
 /// How long turns in progress are waited for at the end.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(20);
@@ -189,7 +189,7 @@ async fn run(
 }
 
 /// 1, 2, 4, ... times [`TASK_REST_SECONDS`].
-fn backoff(faults: u32) -> Duration {
+pub fn backoff(faults: u32) -> Duration {
     let doubled = TASK_REST_SECONDS.saturating_mul(1 << faults.saturating_sub(1).min(16));
     Duration::from_secs(doubled.min(MAX_TASK_REST_SECONDS))
 }

@@ -39,7 +39,7 @@ use decide::Settings;
 use limits::MAX_ROUND_REST_BLOCKS;
 use state::{EventKind, Occurrence, RoundState, State, StateError};
 
-pub use live::{live, once};
+pub use live::{CANCELLED_SEEN_AFTER, backoff, live, once};
 pub use turns::Task;
 use works::Works;
 
@@ -232,6 +232,10 @@ impl Validator {
                 return Ok(());
             }
             change.set_meta(&key, reason)?;
+            let since = fault_since_key(task);
+            if change.queries().meta(&since)?.is_none() {
+                change.set_meta(&since, &block.to_string())?;
+            }
             let (kind, subject) = (EventKind::TaskFailed, task.name());
             change.event(&Occurrence { kind, subject, reason, details: Value::Null })
         });
@@ -248,9 +252,25 @@ impl Validator {
         let Some(fault) = state.ask(|state| state.meta(&key))? else { return Ok(()) };
         state.change(block, |change| {
             change.remove_meta(&key)?;
+            change.remove_meta(&fault_since_key(task))?;
             let (kind, subject) = (EventKind::TaskRecovered, task.name());
             let reason = format!("no longer: {fault}");
             change.event(&Occurrence { kind, subject, reason: &reason, details: Value::Null })
+        })
+    }
+
+    /// Whether a task did not work when it had its turn last.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn has_faults(&self) -> Result<bool, StateError> {
+        self.state().ask(|state| {
+            for task in Task::ALL {
+                if state.meta(&fault_key(*task))?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
     }
 
@@ -279,6 +299,11 @@ impl Validator {
 /// The key of `meta` under which it stands why a task does not work.
 pub(crate) fn fault_key(task: Task) -> String {
     format!("fault:{}", task.name())
+}
+
+/// The key of `meta` under which the block stands since which it does not.
+pub(crate) fn fault_since_key(task: Task) -> String {
+    format!("fault_since:{}", task.name())
 }
 
 /// Records the rules that the validator goes by, and that they changed.

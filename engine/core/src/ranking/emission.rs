@@ -49,16 +49,13 @@ pub fn next_weights_without(
     standings: &[Standing],
     rules: &RankingRules,
 ) -> Weights {
-    let previous = match previous {
-        Some(previous) if rules.min_weight > 0.0 => scaled_to_one(previous),
-        Some(previous) => previous.clone(),
-        None => return next_weights(None, standings, rules),
+    let is_kept = |previous: &&Weights| previous.keys().any(|uid| absent.contains(uid));
+    let Some(previous) = previous.filter(is_kept) else {
+        return next_weights(previous, standings, rules);
     };
+    let previous = if rules.min_weight > 0.0 { scaled_to_one(previous) } else { previous.clone() };
     let (kept, others): (Weights, Weights) =
         previous.into_iter().partition(|(uid, _)| absent.contains(uid));
-    if kept.is_empty() {
-        return next_weights(Some(&others), standings, rules);
-    }
     let left = (1.0 - kept.values().sum::<f64>()).max(0.0);
     let part = |weight: f64| if left > 0.0 { weight / left } else { 0.0 };
     let others = others.into_iter().map(|(uid, weight)| (uid, part(weight))).collect();
@@ -106,6 +103,27 @@ pub fn split_emission(competitions: &[CompetitionShare<'_>]) -> Weights {
         }
     }
     scaled_to_one(&subnet)
+}
+
+/// What each competition gives to whom, in [0, 1]: its weights times its share,
+/// where the shares of competitions without weights go to the others. Together
+/// they are [`split_emission`], but for rounding and for weights that do not sum
+/// to 1.
+pub fn emission_by_competition(competitions: &[CompetitionShare<'_>]) -> Vec<Weights> {
+    // Each alone, scaled to sum 1 or all zero.
+    let alone = competitions.iter().map(|one| split_emission(std::slice::from_ref(one)));
+    let mut alone: Vec<Weights> = alone.collect();
+    let given: f64 = competitions
+        .iter()
+        .zip(&alone)
+        .filter(|(_, weights)| weights.values().any(|weight| *weight > 0.0))
+        .map(|(competition, _)| competition.emission_share)
+        .sum();
+    for (competition, weights) in competitions.iter().zip(&mut alone) {
+        let part = |weight: f64| weight * competition.emission_share / given;
+        weights.values_mut().for_each(|one| *one = if given > 0.0 { part(*one) } else { 0.0 });
+    }
+    alone
 }
 
 fn without_small(weights: &Weights, min_weight: f64) -> Weights {

@@ -20,7 +20,8 @@ pub use confidence::{
     spread, weighted_mean,
 };
 pub use emission::{
-    CompetitionShare, Weights, moving_average, next_weights, next_weights_without, split_emission,
+    CompetitionShare, Weights, emission_by_competition, moving_average, next_weights,
+    next_weights_without, split_emission,
 };
 pub use epsilon::{epsilon_at, fully_decayed_epsilon};
 pub use retry::{Evaluation, should_retry};

@@ -80,6 +80,11 @@ impl State {
         Ok(state)
     }
 
+    /// Whether a validator has been at work in a folder.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE_NAME).exists()
+    }
+
     /// Gives a damaged file another name, and the new one back; none when there
     /// is no file, or it is sound.
     ///
@@ -122,7 +127,7 @@ impl State {
         let failed = |source| fault::explain(&self.path, source);
         let behaviour = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behaviour).map_err(failed)?;
-        let change = Change::new(&transaction, block).map_err(failed)?;
+        let change = Change::new(&transaction, block);
         let value = act(&change).map_err(failed)?;
         let events = change.into_events();
         self.crash.point();

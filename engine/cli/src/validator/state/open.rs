@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::StateError;
 use super::fault::explain;
 use super::schema::{APPLICATION_ID, VERSION, migrate};
+use super::{ROUNDS_FOLDER, StateError};
 use crate::sqlite::{Nature, Safety, guard, nature, write_ahead};
 
 /// How long a writer waits for a program that does not look at the lock, and a
@@ -46,7 +46,7 @@ pub fn reading(path: &Path) -> Result<Connection, StateError> {
     Ok(connection)
 }
 
-/// Renames the file and its log when it is damaged.
+/// Renames the file, its log and the folder of its rounds when it is damaged.
 pub fn set_aside_damaged(path: &Path) -> Result<Option<PathBuf>, StateError> {
     if !path.exists() {
         return Ok(None);
@@ -61,9 +61,13 @@ pub fn set_aside_damaged(path: &Path) -> Result<Option<PathBuf>, StateError> {
     let aside = beside(path, &format!("damaged-{number}"));
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let failed = |source| StateError::Folder { folder: folder.clone(), source };
-    std::fs::rename(path, &aside).map_err(failed)?;
-    for suffix in ["-wal", "-shm"] {
-        let (from, to) = (with_suffix(path, suffix), with_suffix(&aside, suffix));
+    let log = |suffix| (with_suffix(path, suffix), with_suffix(&aside, suffix));
+    let rounds = folder.join(ROUNDS_FOLDER);
+    let rounds_aside = beside(&rounds, &format!("damaged-{number}"));
+    // Rounds first: a new state knows none of them, and would remove them. The log
+    // after its file: it would be replayed into what is left without it.
+    let file = (path.to_owned(), aside.clone());
+    for (from, to) in [(rounds, rounds_aside), file, log("-wal"), log("-shm")] {
         match std::fs::rename(from, to) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(failed(error));

@@ -370,7 +370,7 @@ pub struct EventRecord {
     pub reason: String,
     /// More, as JSON; null when there is none.
     pub details: serde_json::Value,
-    /// For people: milliseconds since 1970 by this machine's clock, never less
-    /// than that of an earlier event. Nothing is decided by it.
+    /// For people: milliseconds since 1970 by this machine's clock, whatever it
+    /// says. Nothing is decided by it; events are in the order of their numbers.
     pub at_ms: u64,
 }

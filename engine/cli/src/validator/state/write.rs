@@ -1,11 +1,11 @@
 //! Changing the tables, within one transaction.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use evaltasks_core::chain::Receipt;
 use evaltasks_core::results::{TaskScore, UidWeight};
-use rusqlite::{Connection, Error, OptionalExtension, params};
+use rusqlite::{Connection, Error, params};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,7 +21,6 @@ pub struct Change<'c> {
     connection: &'c Connection,
     block: u64,
     /// Time of the last event.
-    last_ms: Cell<u64>,
     events: RefCell<Vec<EventRecord>>,
 }
 
@@ -109,13 +108,8 @@ pub struct NewWeights<'a> {
 }
 
 impl<'c> Change<'c> {
-    pub(super) fn new(connection: &'c Connection, block: u64) -> Found<Change<'c>> {
-        let last: Option<i64> = connection
-            .prepare_cached("SELECT at_ms FROM events ORDER BY id DESC LIMIT 1")?
-            .query_row([], |row| row.get(0))
-            .optional()?;
-        let last_ms = Cell::new(last.map_or(0, |ms| ms.max(0) as u64));
-        Ok(Change { connection, block, last_ms, events: RefCell::default() })
+    pub(super) fn new(connection: &'c Connection, block: u64) -> Change<'c> {
+        Change { connection, block, events: RefCell::default() }
     }
 
     pub(super) fn into_events(self) -> Vec<EventRecord> {
@@ -130,8 +124,7 @@ impl<'c> Change<'c> {
     /// Tells of something.
     pub fn event(&self, occurrence: &Occurrence<'_>) -> Found<()> {
         let Occurrence { kind, subject, reason, details } = occurrence;
-        let at_ms = self.last_ms.get().max(unix_ms());
-        self.last_ms.set(at_ms);
+        let at_ms = unix_ms();
         let reason = shortened(reason);
         self.run(
             "INSERT INTO events (block, kind, subject, reason, details, at_ms)
