@@ -37,10 +37,7 @@ pub struct Process {
 impl Process {
     /// Starts a worker.
     pub fn start(options: &WorkerOptions) -> Result<Process, BackendError> {
-        let mut command = Command::new(&options.program);
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::arg0(&mut command, "evaltasks");
-        let mut child = command
+        let mut child = Command::new(&options.program)
             .args(&options.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
