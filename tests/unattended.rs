@@ -17,6 +17,8 @@ const PASSWORD: &str = "Correct-horse-7";
 /// Nobody listens on it.
 const NOWHERE: &str = "ws://127.0.0.1:1";
 
+type Environment<'a> = &'a [(&'a str, &'a str)];
+
 fn arguments(folder: &Path, network: &str, wallets: &str, hotkey: &str) -> Vec<String> {
     let file = write(folder, "quick.yaml", quick_competition(""));
     let state = folder.join("state").display().to_string();
@@ -67,7 +69,7 @@ fn passwords_come_from_the_environment_or_a_file() {
     let (variable, named) = ("EVALTASKS_WALLET_PASSWORD", "EVALTASKS_WALLET_PASSWORD_FILE");
     let encrypted = "it is encrypted, and there is no password";
     // (environment, whether the key opens, what is said)
-    let rows: [(&[(&str, &str)], bool, Option<&str>); 7] = [
+    let rows: [(Environment, bool, Option<&str>); 7] = [
         (&[(variable, PASSWORD)], true, None),
         (&[(named, &right)], true, None),
         (&[(named, &open)], true, Some("others can read the password")),
