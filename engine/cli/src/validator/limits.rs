@@ -13,6 +13,9 @@ pub const CHECK_RETRY_BLOCKS: u64 = 10;
 pub const MAX_CHECK_RETRY_BLOCKS: u64 = 600;
 /// How often weights are sent in vain before their epoch is given up.
 pub const MAX_WEIGHTS_ATTEMPTS: u32 = 8;
+/// The most blocks that rounds rest after one that the disk did not take; 1, 2,
+/// 4, ... before.
+pub const MAX_ROUND_REST_BLOCKS: u64 = 64;
 /// Time that a part of the validator that failed rests before its next turn,
 /// in seconds; twice as long after each further failure.
 pub const TASK_REST_SECONDS: u64 = 1;

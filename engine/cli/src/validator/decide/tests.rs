@@ -156,10 +156,10 @@ fn known(rules_sha256: &str) -> Known {
         state: SubmissionState::Accepted,
         ..record(id, &format!("M{id}"), id as u16, 10 + id as u64, "")
     };
-    let standing = |(submission, loss, evaluations)| StandingRecord {
+    let standing = |(submission, loss, failures)| StandingRecord {
         submission,
         rules_sha256: rules_sha256.to_owned(),
-        evaluations,
+        failures,
         loss,
         winner_block: 11,
         winner_loss: 2.0,
@@ -170,7 +170,7 @@ fn known(rules_sha256: &str) -> Known {
         weight,
     };
     let standings =
-        [(1, Some(2.0), 1), (2, Some(2.5), 1), (3, Some(1.9), 1), (4, None, 1), (5, None, 2)];
+        [(1, Some(2.0), 0), (2, Some(2.5), 0), (3, Some(1.9), 0), (4, None, 1), (5, None, 2)];
     Known {
         submissions: (1..=6).map(accepted).collect(),
         standings: standings.map(standing).to_vec(),
@@ -215,6 +215,39 @@ fn rounds_have_the_best_the_new_and_those_due_again() {
     // Under other rules nothing is known of anybody.
     let all = [1, 2, 3, 4, 5, 6].map(|id| (id, new));
     check(5, 9, &[], "other", &all);
+}
+
+/// Submission 1 won its last round, submission 2 did not; both failed since.
+#[test]
+fn who_failed_after_a_loss_is_tried_again() {
+    let mut subnet = subnet("");
+    let retries_and_found = [
+        (0, [1, 0], &[(1, Why::Kept)][..]),
+        (0, [2, 1], &[]),
+        (2, [2, 2], &[(1, Why::Kept), (2, Why::Retry)]),
+        (2, [3, 3], &[]),
+    ];
+    for (max_retries, failures, expected) in retries_and_found {
+        subnet.competitions[0].evaluation.max_retries = max_retries;
+        let competition = &subnet.competitions[0];
+        let rules = evaltasks_core::competition::rules_sha256(competition);
+        let mut known = known(&rules);
+        known.averages.clear();
+        known.submissions.truncate(2);
+        for (standing, failures) in known.standings.iter_mut().zip(failures) {
+            standing.failures = failures;
+        }
+        let inputs = RoundInputs {
+            block: 1000,
+            subnet: &subnet,
+            known: &known,
+            top_miners: &BTreeSet::new(),
+            settings: &Settings::default(),
+        };
+        let chosen = entrants(&inputs, competition, &rules).chosen;
+        let found: Vec<(i64, Why)> = chosen.iter().map(|(one, why)| (one.id, *why)).collect();
+        assert_eq!(found, expected, "{failures:?} of {max_retries}");
+    }
 }
 
 #[test]

@@ -137,14 +137,14 @@ impl Queries<'_> {
 
     /// What all rounds found of each submission that is not gone.
     pub fn standings(&self) -> Found<Vec<StandingRecord>> {
-        let select = "SELECT submission, rules_sha256, evaluations, loss, winner_block, winner_loss
+        let select = "SELECT submission, rules_sha256, failures, loss, winner_block, winner_loss
              FROM standings JOIN submissions ON id = submission
              WHERE state <> 'gone' ORDER BY submission";
         self.list(select, [], |row| {
             Ok(StandingRecord {
                 submission: row.get(0)?,
                 rules_sha256: row.get(1)?,
-                evaluations: row.get(2)?,
+                failures: row.get(2)?,
                 loss: row.get(3)?,
                 winner_block: row.get::<_, Option<i64>>(4)?.map_or(0, |block| block.max(0) as u64),
                 winner_loss: row.get::<_, Option<f64>>(5)?.unwrap_or(f64::INFINITY),

@@ -114,7 +114,8 @@ words! {
         Rejected = "rejected",
         /// It could not be read, loaded or run.
         Failed = "failed",
-        /// The round came to no verdict.
+        /// The round came to no verdict, or the model could not be had by no
+        /// fault of its own.
         Void = "void",
     }
 }
@@ -297,8 +298,8 @@ pub struct StandingRecord {
     pub submission: i64,
     /// SHA-256 of the rules that all of it was found under.
     pub rules_sha256: String,
-    /// How often it was evaluated.
-    pub evaluations: u32,
+    /// How often it was evaluated without a loss since it had one, or ever.
+    pub failures: u32,
     /// Its last loss, if it ever had one.
     pub loss: Option<f64>,
     /// Block of the commitment of that round's winner.

@@ -7,12 +7,12 @@ pub const APPLICATION_ID: i64 = 0x4576_5661;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that was
 /// released is never changed.
-const STEPS: &[&str] = &[FIRST];
+const STEPS: &[&str] = &[FIRST, FAILURES];
 
 /// Version of the tables that this program knows.
 pub const VERSION: i64 = STEPS.len() as i64;
 
-const FIRST: &str = "
+pub(super) const FIRST: &str = "
     CREATE TABLE meta (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -106,6 +106,23 @@ const FIRST: &str = "
         at_ms INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX events_by_subject ON events (subject, id);
+";
+
+/// Failures are counted from the last loss on, where all evaluations were
+/// counted before. Of a submission that never had a loss they are the same.
+const FAILURES: &str = "
+    ALTER TABLE standings RENAME COLUMN evaluations TO failures;
+    UPDATE standings SET failures = (
+        SELECT count(*) FROM evaluations JOIN rounds ON id = round
+        WHERE evaluations.submission = standings.submission
+        AND rounds.rules_sha256 = standings.rules_sha256
+        AND outcome IN ('failed', 'copy')
+        AND round > coalesce((
+            SELECT max(round) FROM evaluations AS before
+            WHERE before.submission = standings.submission
+            AND before.outcome IN ('scored', 'outclassed')
+        ), 0)
+    ) WHERE loss IS NOT NULL;
 ";
 
 /// Takes the steps from `version` on, all or none.

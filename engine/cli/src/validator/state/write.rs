@@ -157,7 +157,8 @@ impl<'c> Change<'c> {
         self.run("DELETE FROM meta WHERE key = ?1", params![key])
     }
 
-    /// Adds a commitment, and gives its number.
+    /// Adds a commitment, and gives its number. The hotkey leaves the moving
+    /// averages of competitions that this one is not for.
     pub fn add_submission(&self, new: &NewSubmission) -> Found<i64> {
         let state = match new.rejected {
             Some(_) => SubmissionState::Rejected,
@@ -180,7 +181,23 @@ impl<'c> Change<'c> {
                 sql(self.block),
             ],
         )?;
-        Ok(self.connection.last_insert_rowid())
+        let id = self.connection.last_insert_rowid();
+        self.run(
+            "DELETE FROM averages WHERE hotkey = ?1 AND competition IS NOT ?2",
+            params![new.hotkey, new.competition],
+        )?;
+        Ok(id)
+    }
+
+    /// A submission that cannot take part, and why: its hotkey leaves all moving
+    /// averages, as it offers no model any more.
+    pub fn reject_submission(&self, id: i64, reason: &str) -> Found<()> {
+        self.set_submission(id, SubmissionState::Rejected, Some(reason))?;
+        self.run(
+            "DELETE FROM averages
+             WHERE hotkey = (SELECT hotkey FROM submissions WHERE id = ?1)",
+            params![id],
+        )
     }
 
     /// Says how far a submission is.
@@ -302,8 +319,8 @@ impl<'c> Change<'c> {
     }
 
     /// Adds an evaluation to what is known of a submission: its loss, with the
-    /// block and the loss of the round's winner. What was found under other
-    /// rules is forgotten.
+    /// block and the loss of the round's winner; else one more failure. What was
+    /// found under other rules is forgotten.
     pub fn add_standing(
         &self,
         submission: i64,
@@ -320,9 +337,10 @@ impl<'c> Change<'c> {
         };
         self.run(
             "INSERT INTO standings
-             (submission, rules_sha256, evaluations, loss, winner_block, winner_loss)
-             VALUES (?1, ?2, 1, ?3, ?4, ?5) ON CONFLICT (submission) DO UPDATE SET
-             evaluations = evaluations + 1, loss = coalesce(excluded.loss, loss),
+             (submission, rules_sha256, failures, loss, winner_block, winner_loss)
+             VALUES (?1, ?2, ?3 IS NULL, ?3, ?4, ?5) ON CONFLICT (submission) DO UPDATE SET
+             failures = iif(excluded.loss IS NULL, failures + 1, 0),
+             loss = coalesce(excluded.loss, loss),
              winner_block = coalesce(excluded.winner_block, winner_block),
              winner_loss = coalesce(excluded.winner_loss, winner_loss)",
             params![submission, rules_sha256, loss, winner_block, winner_loss],
