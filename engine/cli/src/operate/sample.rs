@@ -203,7 +203,8 @@ fn weights(change: &Change<'_>, says: impl Fn(&str) -> String) -> Found<()> {
     let add =
         |state| change.add_weights(&NewWeights { epoch_block: 5_001_730, weights: &shares, state });
     let failed = add(WeightsState::Planned)?;
-    change.fail_weights(failed, &says("the last weights were set too few blocks ago"), None)?;
+    let reason = says("the last weights were set too few blocks ago");
+    change.fail_weights(failed, &reason, WeightsState::Failed, 0)?;
     let done = add(WeightsState::Planned)?;
     let extrinsic = says(&format!("0x{}", "5a".repeat(32)));
     change.finish_weights(done, &Receipt { block: 5_001_905, extrinsic, reveal_round: Some(9) })?;

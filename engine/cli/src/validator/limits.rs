@@ -13,6 +13,10 @@ pub const CHECK_RETRY_BLOCKS: u64 = 10;
 pub const MAX_CHECK_RETRY_BLOCKS: u64 = 600;
 /// How often weights are sent in vain before their epoch is given up.
 pub const MAX_WEIGHTS_ATTEMPTS: u32 = 8;
+/// Blocks after their epoch at which weights that were sent are not looked for
+/// any more: an extrinsic gets in within 32 blocks of the last final one, and
+/// that may be some blocks ahead of the one that was decided by.
+pub const SENT_SETTLES_BLOCKS: u64 = 40;
 /// Time that a part of the validator that failed rests before its next turn,
 /// in seconds; twice as long after each further failure.
 pub const TASK_REST_SECONDS: u64 = 1;

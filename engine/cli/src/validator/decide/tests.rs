@@ -312,6 +312,10 @@ fn weights_are_set_once_in_an_epoch() {
     check(715, Some(weights_record(Planned, 710, 720)), "send 5");
     check(715, Some(weights_record(Sent, 710, 720)), "send 5");
     check(720, Some(weights_record(Planned, 710, 720)), "expire 5");
+    // What was sent may be in a block that is not final yet.
+    check(720, Some(weights_record(Sent, 710, 720)), "wait");
+    check(759, Some(weights_record(Sent, 710, 720)), "wait");
+    check(760, Some(weights_record(Sent, 710, 720)), "expire 5");
     // Sent before block 100, at which the chain has weights of this validator.
     check(720, Some(weights_record(Sent, 99, 110)), "found 5 100");
 }

@@ -8,7 +8,7 @@ use evaltasks_core::ranking::{CompetitionShare, Weights, split_emission};
 use evaltasks_core::results::UidWeight;
 
 use super::Settings;
-use crate::validator::limits::MAX_WEIGHTS_ATTEMPTS;
+use crate::validator::limits::{MAX_WEIGHTS_ATTEMPTS, SENT_SETTLES_BLOCKS};
 use crate::validator::state::{AverageRecord, WeightsRecord, WeightsState};
 
 /// See [`weights`].
@@ -48,7 +48,8 @@ pub enum WeightsDecision {
     },
     /// These are to be sent.
     Send(i64),
-    /// These are on chain already: they were sent before a crash.
+    /// The chain has weights of this validator that are newer than these, which
+    /// were sent: these, unless somebody else signs with its hotkey.
     Found {
         /// Which.
         id: i64,
@@ -107,17 +108,20 @@ fn is_pending(state: WeightsState) -> bool {
     matches!(state, WeightsState::Planned | WeightsState::Sent)
 }
 
-/// What becomes of weights that were decided upon before.
+/// What becomes of weights that were decided upon before. Those that were sent
+/// may show up until no extrinsic of their epoch can get in any more.
 fn resume(pending: &WeightsRecord, block: u64, me: Option<&Neuron>) -> WeightsDecision {
     let id = pending.id;
     let last_update = me.map_or(0, |me| me.last_update);
-    if pending.state == WeightsState::Sent && last_update > pending.block {
+    let is_sent = pending.state == WeightsState::Sent;
+    if is_sent && last_update > pending.block {
         return WeightsDecision::Found { id, block: last_update };
     }
-    if block >= pending.epoch_block {
+    let settles_blocks = if is_sent { SENT_SETTLES_BLOCKS } else { 0 };
+    if block >= pending.epoch_block.saturating_add(settles_blocks) {
         return WeightsDecision::Expire(id);
     }
-    if block < pending.retry_block {
+    if block < pending.retry_block || block >= pending.epoch_block {
         return WeightsDecision::Wait;
     }
     WeightsDecision::Send(id)

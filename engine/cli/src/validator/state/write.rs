@@ -385,13 +385,15 @@ impl<'c> Change<'c> {
         )
     }
 
-    /// Weights that were not taken, and the block at which they are sent again,
-    /// if at all.
-    pub fn fail_weights(&self, id: i64, reason: &str, retry_block: Option<u64>) -> Found<()> {
-        let (state, retry_block) = match retry_block {
-            Some(block) => (WeightsState::Planned, block),
-            None => (WeightsState::Failed, 0),
-        };
+    /// Weights that were not seen to be taken: where they stand now, and the
+    /// first block at which they may be sent again.
+    pub fn fail_weights(
+        &self,
+        id: i64,
+        reason: &str,
+        state: WeightsState,
+        retry_block: u64,
+    ) -> Found<()> {
         self.run(
             "UPDATE weights SET state = ?2, reason = ?3, attempts = attempts + 1,
              retry_block = ?4 WHERE id = ?1",
