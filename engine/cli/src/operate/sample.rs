@@ -6,7 +6,6 @@ use std::sync::Arc;
 use evaltasks_core::chain::Receipt;
 use evaltasks_core::competition::{self, KnownTask, Submission, Subnet};
 use evaltasks_core::document::Source;
-use evaltasks_core::results::UidWeight;
 use evaltasks_core::source::ModelReference;
 use serde_json::{Value, json};
 
@@ -15,8 +14,8 @@ use super::site::{Site, SiteParts};
 use super::status::{DiskStatus, Validator, Versions};
 use crate::round::{Event, Observer, TaskProgress};
 use crate::validator::state::{
-    Change, Evaluated, EvaluationOutcome, EventKind, Found, Identity, NewRound, NewSubmission,
-    NewWeights, Occurrence, RoundState, State, SubmissionState, WeightsState, Why,
+    Change, Evaluated, EvaluationOutcome, EventKind, Found, HotkeyWeight, Identity, NewRound,
+    NewSubmission, NewWeights, Occurrence, RoundState, State, SubmissionState, WeightsState, Why,
 };
 
 /// Date and time of everything that is not an event: 2026-06-01 12:00 UTC.
@@ -198,7 +197,7 @@ fn tell(change: &Change<'_>, kind: EventKind, subject: &str, reason: &str) -> Fo
 }
 
 fn weights(change: &Change<'_>, says: impl Fn(&str) -> String) -> Found<()> {
-    let share = |uid, weight| UidWeight { uid, weight };
+    let share = |uid, weight| HotkeyWeight { uid, hotkey: format!("5Hotkey{uid}"), weight };
     let shares = [share(7, 0.456), share(3, 0.144), share(31, 0.4)];
     let add =
         |state| change.add_weights(&NewWeights { epoch_block: 5_001_730, weights: &shares, state });

@@ -13,6 +13,8 @@ pub const CHECK_RETRY_BLOCKS: u64 = 10;
 pub const MAX_CHECK_RETRY_BLOCKS: u64 = 600;
 /// How often weights are sent in vain before their epoch is given up.
 pub const MAX_WEIGHTS_ATTEMPTS: u32 = 8;
+/// Blocks that the last final block is behind the newest one, as a rule.
+pub const FINALITY_LAG_BLOCKS: u64 = 3;
 /// Blocks after their epoch at which weights that were sent are not looked for
 /// any more: an extrinsic gets in within 32 blocks of the last final one, and
 /// that may be some blocks ahead of the one that was decided by.

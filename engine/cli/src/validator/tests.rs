@@ -316,6 +316,18 @@ fn a_dry_run_sends_nothing_and_says_what_it_would_have() {
     assert_eq!(scene.told(EventKind::WeightsSent), []);
 }
 
+#[test]
+fn after_a_dry_run_weights_are_sent() {
+    let settings = Settings { dry_run: true, ..Settings::default() };
+    let mut scene = Scene::new(&[miner(2, 300, "2.0")], settings, None);
+    scene.play(361, 711);
+    scene.validator.parts.settings.dry_run = false;
+    scene.play(0, 713);
+    let finals = scene.told(EventKind::WeightsFinal);
+    assert_eq!(finals.len(), 1);
+    assert_eq!(scene.told(EventKind::WeightsPlanned)[0].2, "none were set before");
+}
+
 /// A chain that makes a block whenever it is asked for the newest.
 struct SelfMaking {
     chain: Arc<OfflineChain>,

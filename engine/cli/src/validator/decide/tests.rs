@@ -3,12 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use evaltasks_core::chain::{
     Commitment, Metagraph, Neuron, SetWeightsError, SubnetView, WeightRules, WeightsRefusal,
 };
-use evaltasks_core::results::UidWeight;
 
 use super::*;
 use crate::validator::state::{
-    AverageRecord, CompetitionRecord, StandingRecord, SubmissionRecord, SubmissionState,
-    WeightsRecord, WeightsState, Why,
+    AverageRecord, CompetitionRecord, HotkeyWeight, StandingRecord, SubmissionRecord,
+    SubmissionState, WeightsRecord, WeightsState, Why,
 };
 use crate::validator::tests::subnet;
 
@@ -254,12 +253,68 @@ fn competitions_take_turns_with_every_seed() {
     }
 }
 
+fn weight(uid: u16, hotkey: &str, weight: f32) -> HotkeyWeight {
+    HotkeyWeight { uid, hotkey: hotkey.to_owned(), weight }
+}
+
+/// Planned weights of two hotkeys, when these are registered.
+#[test]
+fn weights_follow_their_hotkeys() {
+    let planned = [weight(1, "A", 0.75), weight(2, "B", 0.25)];
+    let rows: [(&[&str], &[HotkeyWeight]); 4] = [
+        (&["V", "A", "B"], &planned),
+        (&["B", "A", "V"], &[weight(0, "B", 0.25), weight(1, "A", 0.75)]),
+        // Somebody else has the uid.
+        (&["V", "X", "B"], &[weight(2, "B", 1.0)]),
+        (&["V", "X", "Y"], &[]),
+    ];
+    for (hotkeys, expected) in rows {
+        assert_eq!(at_uids(&planned, &view(710, hotkeys, &[]).metagraph.neurons), expected);
+    }
+}
+
+/// What is decided at a block for an epoch that ends at another.
+#[test]
+fn weights_are_set_in_epochs_of_any_length() {
+    let subnet = subnet("");
+    let averages = [AverageRecord { competition: 1, hotkey: "M".to_owned(), weight: 0.5 }];
+    // Tempo, margin, blocks to the end of the epoch, and whether it is time.
+    let rows = [
+        (1, 10, 1, true),
+        (2, 10, 2, true),
+        (6, 10, 5, false),
+        (6, 10, 4, true),
+        (100, 10, 11, false),
+        (100, 10, 10, true),
+        (1, 0, 1, true),
+        (100, 0, 2, false),
+        (100, 0, 1, true),
+    ];
+    for (tempo_blocks, weights_margin_blocks, left, expected) in rows {
+        let mut view = view(700, &["V", "M"], &[]);
+        view.rules.tempo_blocks = tempo_blocks;
+        view.rules.next_epoch_block = 700 + left;
+        let settings = Settings { weights_margin_blocks, ..Settings::default() };
+        let decision = weights(&WeightsInputs {
+            view: &view,
+            subnet: &subnet,
+            hotkey: "V",
+            averages: &averages,
+            latest: None,
+            last_set: None,
+            settings: &settings,
+        });
+        let is_time = matches!(decision, WeightsDecision::Plan { .. });
+        assert_eq!(is_time, expected, "{tempo_blocks} {weights_margin_blocks} {left}");
+    }
+}
+
 fn weights_record(state: WeightsState, block: u64, epoch_block: u64) -> WeightsRecord {
     WeightsRecord {
         id: 5,
         block,
         epoch_block,
-        weights: vec![UidWeight { uid: 1, weight: 1.0 }],
+        weights: vec![weight(1, "M", 1.0)],
         state,
         reason: None,
         attempts: 0,
@@ -270,7 +325,7 @@ fn weights_record(state: WeightsState, block: u64, epoch_block: u64) -> WeightsR
 
 #[test]
 fn weights_are_set_once_in_an_epoch() {
-    use WeightsState::{Failed, Final, Planned, Sent};
+    use WeightsState::{DryRun, Failed, Final, Planned, Sent};
     let subnet = subnet("");
     let settings = Settings::default();
     let averages = [AverageRecord { competition: 1, hotkey: "M".to_owned(), weight: 0.5 }];
@@ -312,6 +367,8 @@ fn weights_are_set_once_in_an_epoch() {
     check(715, Some(weights_record(Planned, 710, 720)), "send 5");
     check(715, Some(weights_record(Sent, 710, 720)), "send 5");
     check(720, Some(weights_record(Planned, 710, 720)), "expire 5");
+    // A dry run has set nothing.
+    check(715, Some(weights_record(DryRun, 710, 720)), "plan 720 [1]: none were set before");
     // What was sent may be in a block that is not final yet.
     check(720, Some(weights_record(Sent, 710, 720)), "wait");
     check(759, Some(weights_record(Sent, 710, 720)), "wait");

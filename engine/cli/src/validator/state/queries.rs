@@ -168,11 +168,14 @@ impl Queries<'_> {
         self.one(&select, [], weights)
     }
 
-    /// The latest weights that are on chain, or would be but for a dry run.
-    pub fn last_set_weights(&self) -> Found<Option<WeightsRecord>> {
-        let select =
-            format!("{WEIGHTS} WHERE state IN ('final', 'dry_run') ORDER BY id DESC LIMIT 1");
-        self.one(&select, [], weights)
+    /// The latest weights that are on chain; for a dry run, or would be but for
+    /// that.
+    pub fn last_set_weights(&self, dry_run: bool) -> Found<Option<WeightsRecord>> {
+        let select = format!(
+            "{WEIGHTS} WHERE state = 'final' OR (?1 AND state = 'dry_run')
+             ORDER BY id DESC LIMIT 1"
+        );
+        self.one(&select, [dry_run], weights)
     }
 
     /// All weights that are on chain, the earliest first.

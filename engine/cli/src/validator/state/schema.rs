@@ -7,7 +7,7 @@ pub const APPLICATION_ID: i64 = 0x4576_5661;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that was
 /// released is never changed.
-const STEPS: &[&str] = &[FIRST];
+pub const STEPS: &[&str] = &[FIRST, HOTKEYS_OF_WEIGHTS];
 
 /// Version of the tables that this program knows.
 pub const VERSION: i64 = STEPS.len() as i64;
@@ -107,6 +107,9 @@ const FIRST: &str = "
     ) STRICT;
     CREATE INDEX events_by_subject ON events (subject, id);
 ";
+
+/// Weights that were to be sent had uids alone: they are decided upon anew.
+const HOTKEYS_OF_WEIGHTS: &str = "DELETE FROM weights WHERE state = 'planned';";
 
 /// Takes the steps from `version` on, all or none.
 pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), rusqlite::Error> {

@@ -4,14 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use evaltasks_core::chain::Receipt;
-use evaltasks_core::results::{TaskScore, UidWeight};
+use evaltasks_core::results::TaskScore;
 use rusqlite::{Connection, Error, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::queries::{Found, Queries};
 use super::records::{
-    EvaluationOutcome, EventKind, EventRecord, RoundState, SubmissionState, WeightsState, Why,
+    EvaluationOutcome, EventKind, EventRecord, HotkeyWeight, RoundState, SubmissionState,
+    WeightsState, Why,
 };
 use crate::report::text;
 use crate::validator::limits::MAX_REASON_BYTES;
@@ -103,7 +104,7 @@ pub struct NewWeights<'a> {
     /// The block at which their epoch ends.
     pub epoch_block: u64,
     /// By uid; sum 1.
-    pub weights: &'a [UidWeight],
+    pub weights: &'a [HotkeyWeight],
     /// `Planned`, or `DryRun`.
     pub state: WeightsState,
 }
@@ -372,16 +373,11 @@ impl<'c> Change<'c> {
         Ok(self.connection.last_insert_rowid())
     }
 
-    /// Says where weights stand.
-    pub fn set_weights_state(
-        &self,
-        id: i64,
-        state: WeightsState,
-        reason: Option<&str>,
-    ) -> Found<()> {
+    /// Weights that are being sent, for the uids that their hotkeys have now.
+    pub fn send_weights(&self, id: i64, weights: &[HotkeyWeight]) -> Found<()> {
         self.run(
-            "UPDATE weights SET state = ?2, reason = ?3 WHERE id = ?1",
-            params![id, state, reason.map(shortened)],
+            "UPDATE weights SET state = 'sent', reason = NULL, weights = ?2 WHERE id = ?1",
+            params![id, json(&weights)?],
         )
     }
 

@@ -1,13 +1,14 @@
 //! Sets weights when it is time.
 
 use evaltasks_core::chain::{Receipt, SetWeightsError, SubnetView, WeightsRefusal};
-use evaltasks_core::results::UidWeight;
 use evaltasks_core::yuma::max_upscaled;
 use serde_json::{Value, json};
 
 use crate::round::reason;
-use crate::validator::decide::{WeightsDecision, WeightsInputs, retry_weights, weights};
-use crate::validator::state::{EventKind, NewWeights, Occurrence, WeightsRecord, WeightsState};
+use crate::validator::decide::{WeightsDecision, WeightsInputs, at_uids, retry_weights, weights};
+use crate::validator::state::{
+    EventKind, HotkeyWeight, NewWeights, Occurrence, WeightsRecord, WeightsState,
+};
 use crate::validator::{TurnError, Validator};
 
 /// One step towards weights on chain, if one is due.
@@ -15,7 +16,7 @@ pub fn turn(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError>
     let block = view.metagraph.block;
     let (averages, latest, last_set) = validator.state().ask(|state| {
         let latest = state.weights_page(None, 1)?.into_iter().next();
-        Ok((state.averages(None)?, latest, state.last_set_weights()?))
+        Ok((state.averages(None)?, latest, state.last_set_weights(validator.settings.dry_run)?))
     })?;
     let decision = weights(&WeightsInputs {
         view,
@@ -73,18 +74,30 @@ fn send(
     pending: &WeightsRecord,
 ) -> Result<(), TurnError> {
     let (id, block) = (pending.id, view.metagraph.block);
-    if pending.state == WeightsState::Planned {
+    let weights = at_uids(&pending.weights, &view.metagraph.neurons);
+    if weights.is_empty() {
+        let stands = match pending.state {
+            WeightsState::Sent => (WeightsState::Sent, pending.epoch_block),
+            _ => (WeightsState::Failed, 0),
+        };
+        return fail(validator, block, id, "nobody who gets any has a uid any more", stands);
+    }
+    if pending.state == WeightsState::Planned || weights != pending.weights {
+        let details = match weights == pending.weights {
+            true => Value::Null,
+            false => json!({"weights": weights}),
+        };
         validator.state().change(block, |change| {
-            change.set_weights_state(id, WeightsState::Sent, None)?;
+            change.send_weights(id, &weights)?;
             change.event(&Occurrence {
                 kind: EventKind::WeightsSent,
                 subject: &format!("weights {id}"),
                 reason: &format!("attempt {}", pending.attempts + 1),
-                details: Value::Null,
+                details,
             })
         })?;
     }
-    let weights: Vec<(u16, f64)> = by_uid(&pending.weights).collect();
+    let weights: Vec<(u16, f64)> = by_uid(&weights).collect();
     // The state is not held meanwhile: it takes until a block is final.
     match validator.chain.set_weights(&weights) {
         Ok(receipt) => {
@@ -143,7 +156,7 @@ fn take_over(
     finish(validator, block, pending.id, &receipt, reason)
 }
 
-fn by_uid(weights: &[UidWeight]) -> impl Iterator<Item = (u16, f64)> + '_ {
+fn by_uid(weights: &[HotkeyWeight]) -> impl Iterator<Item = (u16, f64)> + '_ {
     weights.iter().map(|one| (one.uid, f64::from(one.weight)))
 }
 
