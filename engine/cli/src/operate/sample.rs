@@ -115,7 +115,7 @@ fn submissions(change: &Change<'_>, says: impl Fn(&str) -> String) -> Found<Vec<
                 name => format!("northwind:{}:abc:def:2", says(name)),
             },
             block,
-            extrinsic_index: 1,
+            extrinsic_index: Some(1),
             competition,
             due_block: block + 250,
             rejected: rejected.map(&says),

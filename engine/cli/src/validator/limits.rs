@@ -5,6 +5,9 @@
 pub const MAX_ROWS: u32 = 10_000;
 /// Bytes of a reason that the state keeps.
 pub const MAX_REASON_BYTES: usize = 2000;
+/// Blocks that a commitment waits longer while its place in its block cannot be
+/// read, at the most; then it counts as the last of the block.
+pub const MAX_PLACE_WAIT_BLOCKS: u64 = 300;
 /// How often a model that cannot be had is asked for before it is rejected.
 pub const MAX_CHECK_ATTEMPTS: u32 = 8;
 /// Blocks to the second attempt; each further one is twice as far off.

@@ -24,13 +24,14 @@ fn view(block: u64, hotkeys: &[&str], commitments: &[(&str, u64, &str)]) -> Subn
     let commitment = |&(hotkey, block, text): &(&str, u64, &str)| Commitment {
         hotkey: hotkey.to_owned(),
         block,
-        extrinsic_index: 0,
+        extrinsic_index: Some(0),
         data: text.as_bytes().to_vec(),
     };
     SubnetView {
         block_hash: "0x1".to_owned(),
         metagraph: Metagraph { block, neurons: (0..).zip(hotkeys).map(neuron).collect() },
         commitments: commitments.iter().map(commitment).collect(),
+        undecodable: Vec::new(),
         rules: WeightRules {
             tempo_blocks: 360,
             rate_limit_blocks: 100,
@@ -52,7 +53,7 @@ fn record(id: i64, hotkey: &str, uid: u16, block: u64, text: &str) -> Submission
         uid,
         commitment: text.to_owned(),
         block,
-        extrinsic_index: 0,
+        extrinsic_index: Some(0),
         competition: Some(1),
         state: SubmissionState::Waiting,
         reason: None,
@@ -103,6 +104,9 @@ fn queued(view: &SubnetView, known: &[SubmissionRecord]) -> Vec<String> {
         }
         QueueDecision::Gone { hotkey, reason, .. } => format!("gone {hotkey}: {reason}"),
         QueueDecision::Moved { hotkey, from, to, .. } => format!("moved {hotkey} {from} {to}"),
+        QueueDecision::Placed { hotkey, extrinsic_index, .. } => {
+            format!("placed {hotkey} {extrinsic_index}")
+        }
         QueueDecision::Due { hotkey, .. } => format!("due {hotkey}"),
     };
     queue(view, &subnet(""), known).iter().map(word).collect()
@@ -129,6 +133,31 @@ fn the_queue_follows_the_chain() {
     }
     let withdrawn = queued(&view(60, &["A"], &[]), &known);
     assert_eq!(withdrawn, ["gone A: the commitment was withdrawn"]);
+    let mut undecodable = view(60, &["A"], &[]);
+    undecodable.undecodable.push("A".to_owned());
+    assert_eq!(queued(&undecodable, &known), [""; 0]);
+}
+
+#[test]
+fn a_commitment_waits_until_its_place_is_known() {
+    let text = format!("a:b:{HASH}:h:1");
+    // Block, the place as it is known and as it is read, and what follows.
+    let rows: [(u64, Option<u32>, Option<u32>, &[&str]); 7] = [
+        (60, None, None, &[]),
+        (359, None, None, &[]),
+        (360, None, None, &["due A"]),
+        (60, None, Some(2), &["placed A 2"]),
+        // As a program had it that did not know.
+        (60, Some(0), Some(2), &["placed A 2"]),
+        (60, Some(2), Some(0), &["due A"]),
+        (60, Some(2), None, &["due A"]),
+    ];
+    for (block, known, read, expected) in rows {
+        let mut view = view(block, &["A"], &[("A", 50, &text)]);
+        view.commitments[0].extrinsic_index = read;
+        let record = SubmissionRecord { extrinsic_index: known, ..record(7, "A", 0, 50, &text) };
+        assert_eq!(queued(&view, &[record]), expected, "{block} {known:?} {read:?}");
+    }
 }
 
 #[test]

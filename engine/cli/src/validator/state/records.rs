@@ -154,6 +154,8 @@ words! {
         SubmissionRejected = "submission_rejected",
         /// Its hotkey has another uid.
         SubmissionMoved = "submission_moved",
+        /// Its place in its block is known now.
+        SubmissionPlaced = "submission_placed",
         /// It is no longer anybody's.
         SubmissionGone = "submission_gone",
         /// Its model is not needed any more.
@@ -209,8 +211,8 @@ pub struct SubmissionRecord {
     pub commitment: String,
     /// Block of the commitment.
     pub block: u64,
-    /// Place within the block.
-    pub extrinsic_index: u32,
+    /// Place within the block; none while it is not known.
+    pub extrinsic_index: Option<u32>,
     /// Id of the competition, where the commitment can be read.
     pub competition: Option<u32>,
     /// How far it is.

@@ -7,7 +7,7 @@ pub const APPLICATION_ID: i64 = 0x4576_5661;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that was
 /// released is never changed.
-pub const STEPS: &[&str] = &[FIRST, HOTKEYS_OF_WEIGHTS];
+pub const STEPS: &[&str] = &[FIRST, HOTKEYS_OF_WEIGHTS, UNKNOWN_PLACES];
 
 /// Version of the tables that this program knows.
 pub const VERSION: i64 = STEPS.len() as i64;
@@ -110,6 +110,16 @@ const FIRST: &str = "
 
 /// Weights that were to be sent had uids alone: they are decided upon anew.
 const HOTKEYS_OF_WEIGHTS: &str = "DELETE FROM weights WHERE state = 'planned';";
+
+/// The place of a commitment in its block may not be known.
+const UNKNOWN_PLACES: &str = "
+    DROP INDEX submissions_by_state;
+    ALTER TABLE submissions ADD COLUMN place INTEGER;
+    UPDATE submissions SET place = extrinsic_index;
+    ALTER TABLE submissions DROP COLUMN extrinsic_index;
+    ALTER TABLE submissions RENAME COLUMN place TO extrinsic_index;
+    CREATE INDEX submissions_by_state ON submissions (state, block, extrinsic_index, uid);
+";
 
 /// Takes the steps from `version` on, all or none.
 pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), rusqlite::Error> {

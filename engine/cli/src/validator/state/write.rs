@@ -50,8 +50,8 @@ pub struct NewSubmission {
     pub commitment: String,
     /// Block of the commitment.
     pub block: u64,
-    /// Place within the block.
-    pub extrinsic_index: u32,
+    /// Place within the block; none while it is not known.
+    pub extrinsic_index: Option<u32>,
     /// Id of the competition, where it can be read.
     pub competition: Option<u32>,
     /// First block at which it counts.
@@ -209,6 +209,14 @@ impl<'c> Change<'c> {
         self.run(
             "UPDATE submissions SET uid = ?2, changed_block = ?3 WHERE id = ?1",
             params![id, uid, sql(self.block)],
+        )
+    }
+
+    /// A submission whose place in its block is known now.
+    pub fn place_submission(&self, id: i64, extrinsic_index: u32) -> Found<()> {
+        self.run(
+            "UPDATE submissions SET extrinsic_index = ?2, changed_block = ?3 WHERE id = ?1",
+            params![id, extrinsic_index, sql(self.block)],
         )
     }
 
