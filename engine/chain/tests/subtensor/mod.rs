@@ -209,6 +209,27 @@ fn lost_connections_lose_nothing() {
 }
 
 #[test]
+fn a_node_that_lags_is_left_for_the_next() {
+    // The same genesis, and so the same chain as far as each goes.
+    let [ahead, behind, next] = [(); 3].map(|()| start());
+    for (network, blocks) in [(&ahead, 60), (&behind, 20), (&next, 61)] {
+        produce(network, blocks);
+    }
+    let url = |network: &Localnet| network.url().parse().unwrap();
+    let endpoints = [&ahead, &behind, &next].map(url).to_vec();
+    let options =
+        SubtensorOptions { endpoints: endpoints.clone(), netuid: 1, ..Default::default() };
+    let chain = Subtensor::new(options).unwrap();
+    assert_eq!(chain.block().unwrap(), 58);
+    assert_eq!(chain.endpoint().as_ref(), Some(&endpoints[0]));
+    drop(ahead);
+    assert_eq!(chain.block().unwrap(), 18);
+    assert_eq!(chain.endpoint(), None);
+    assert_eq!(chain.block().unwrap(), 59);
+    assert_eq!(chain.endpoint().as_ref(), Some(&endpoints[2]));
+}
+
+#[test]
 fn locked_weights_are_opened_an_epoch_later() {
     for schedule in [EpochSchedule::SinceLast, EpochSchedule::ByNumber] {
         let network = network(|subnet| {

@@ -81,7 +81,8 @@ pub fn site(folder: &Path, says: impl Fn(&str) -> String + Copy) -> Site {
 fn live(says: impl Fn(&str) -> String) -> Live {
     let live = Live::standing(AT_MS);
     let endpoint = says("wss://entrypoint-finney.opentensor.ai:443");
-    live.head(Some(&endpoint), 5_001_934, Some(5_002_090));
+    live.ask_for_node(move || Some(endpoint.clone()));
+    live.head(5_001_934, Some(5_002_090));
     live.round_began("b14_text", 5_001_930);
     let submission = Submission {
         uid: 31,
