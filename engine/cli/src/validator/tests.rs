@@ -409,7 +409,7 @@ impl Chain for Killing {
 fn check_killed(others: Option<&'static [(u16, f64)]>, state: WeightsState, reason: Option<&str>) {
     let mut scene = Scene::new(&[miner(2, 300, "2.0")], Settings::default(), None);
     scene.play(361, 709);
-    let Scene { mut rehearsal, mut validator, _folder, .. } = scene;
+    let Scene { mut rehearsal, mut validator, _folder: folder, .. } = scene;
     let chain = rehearsal.chain();
     rehearsal.advance_to(712).unwrap();
     validator.parts.chain = Arc::new(Killing { chain: Arc::clone(&chain), others });
@@ -421,7 +421,7 @@ fn check_killed(others: Option<&'static [(u16, f64)]>, state: WeightsState, reas
     let Validator { parts, state: held } = validator;
     drop(held);
     let identity = offline::identity(&parts.subnet);
-    let held = State::open(_folder.path(), &identity).unwrap();
+    let held = State::open(folder.path(), &identity).unwrap();
     let validator =
         Validator::new(Parts { chain: Arc::clone(&chain) as Arc<dyn Chain>, ..parts }, held);
     let validator = validator.unwrap();
