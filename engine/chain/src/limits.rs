@@ -23,6 +23,11 @@ pub const MAX_WAITING_QUESTIONS: usize = 64;
 pub const MAX_WAITING_NOTICES: usize = 256;
 /// Times that all endpoints are tried before a reading fails.
 pub const MAX_ROUNDS: u32 = 5;
+/// Without a newer block, after which a node is left for the next one: ten times
+/// that from block to block.
+pub const STANDSTILL_TIME: Duration = Duration::from_secs(120);
+/// Blocks that a node may be behind the newest that any node has shown.
+pub const MAX_LAG_BLOCKS: u64 = 10;
 /// Between the first two rounds; twice as long after each.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Between two rounds at the most.

@@ -230,7 +230,7 @@ async fn calls_fail_with_the_names_that_the_runtime_has() {
 
     let view = network.view(network.block()).unwrap();
     let committed = &view.commitments[0];
-    assert_eq!((committed.block, committed.extrinsic_index), (4, 1));
+    assert_eq!((committed.block, committed.extrinsic_index), (4, Some(1)));
     assert_eq!(committed.data, [b'x'; 60]);
     assert_eq!(view.metagraph.neurons[3].stake, 900.0);
     assert_eq!(view.metagraph.neurons[5].hotkey, key(9).address());

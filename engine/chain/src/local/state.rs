@@ -199,8 +199,12 @@ impl State {
         if data.len() > MAX_COMMITMENT_BYTES {
             return Err(LocalChainError::CommitmentTooLong { bytes: data.len() });
         }
-        let commitment =
-            Commitment { hotkey: hotkey.to_owned(), block, extrinsic_index, data: data.to_vec() };
+        let commitment = Commitment {
+            hotkey: hotkey.to_owned(),
+            block,
+            extrinsic_index: Some(extrinsic_index),
+            data: data.to_vec(),
+        };
         self.ledger_mut().commitments.insert(hotkey.to_owned(), commitment);
         Ok((block, extrinsic_index))
     }

@@ -92,8 +92,8 @@ fn commitments_have_their_place() {
         .iter()
         .map(|one| (one.hotkey.as_str(), one.block, one.extrinsic_index, one.data.as_slice()))
         .collect();
-    let expected: [(&str, u64, u32, &[u8]); 2] =
-        [("m2", TEMPO + 1, 4, b"second"), ("m3", TEMPO + 1, 0, b"late")];
+    let expected: [(&str, u64, Option<u32>, &[u8]); 2] =
+        [("m2", TEMPO + 1, Some(4), b"second"), ("m3", TEMPO + 1, Some(0), b"late")];
     assert_eq!(found, expected);
 }
 

@@ -252,6 +252,7 @@ impl Localnet {
             block_hash: to_hex(&hash),
             metagraph: state.state.metagraph(),
             commitments: state.state.commitments(),
+            undecodable: Vec::new(),
             rules: state.state.weight_rules(&state.subnet),
         })
     }

@@ -6,7 +6,7 @@ use subxt::utils::AccountId32;
 
 use super::SubtensorError;
 use super::at::At;
-use super::commitments::{Places, commitments};
+use super::commitments::{Committed, Places, commitments};
 use super::rules::weight_rules;
 use super::selective::{COMMITMENTS, NEURONS, NeuronFields, RULES, Selected, select};
 use crate::Address;
@@ -21,10 +21,13 @@ const WHOLE: f64 = u16::MAX as f64;
 pub async fn view(at: &At, places: &Places) -> Result<SubnetView, SubtensorError> {
     let selected = select(at, &[NEURONS, COMMITMENTS, RULES]).await?;
     let (hotkeys, metagraph) = neurons(at, selected.as_ref()).await?;
+    let committed = commitments(at, &hotkeys, selected.as_ref(), places).await?;
+    let Committed { commitments, undecodable } = committed;
     Ok(SubnetView {
         block_hash: format!("{:?}", at.client.block_hash()),
         metagraph,
-        commitments: commitments(at, &hotkeys, selected.as_ref(), places).await?,
+        commitments,
+        undecodable,
         rules: weight_rules(at, selected.as_ref()).await?,
     })
 }
@@ -45,7 +48,7 @@ pub async fn rules(at: &At) -> Result<WeightRules, SubtensorError> {
 pub async fn all_commitments(at: &At, places: &Places) -> Result<Vec<Commitment>, SubtensorError> {
     let selected = select(at, &[NEURONS, COMMITMENTS]).await?;
     let (hotkeys, _) = neurons(at, selected.as_ref()).await?;
-    commitments(at, &hotkeys, selected.as_ref(), places).await
+    Ok(commitments(at, &hotkeys, selected.as_ref(), places).await?.commitments)
 }
 
 /// What each neuron gives others, in the order of uids.

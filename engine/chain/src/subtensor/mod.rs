@@ -183,12 +183,13 @@ impl Drop for Subtensor {
 /// The newest block is the last that is final: what is read of it stays so.
 impl Chain for Subtensor {
     fn block(&self) -> Result<u64, SourceError> {
-        let last = |link: Arc<Link>| async move { at::last_final(&link).await };
-        let read =
-            self.wait(
-                move |client| async move { client.connection.read("the last block", last).await },
-            );
-        read.map(|(block, _)| block).map_err(|error: SubtensorError| error.into())
+        let last = |link: Arc<Link>| async move { Ok((at::last_final(&link).await?, link)) };
+        let read = self.wait(move |client| async move {
+            let ((block, _), link) = client.connection.read("the last block", last).await?;
+            client.connection.note_head(&link, block).await;
+            Ok(block)
+        });
+        read.map_err(|error: SubtensorError| error.into())
     }
 
     fn block_hash(&self, block: u64) -> Result<String, SourceError> {

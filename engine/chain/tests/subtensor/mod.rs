@@ -112,10 +112,10 @@ fn two_commitments_of_a_block_have_an_order() {
     });
     let chain = client(&network, 1);
     let found = chain.commitments(chain.block().unwrap()).unwrap();
-    let found: Vec<(&[u8], u32)> =
+    let found: Vec<(&[u8], Option<u32>)> =
         found.iter().map(|one| (&*one.data, one.extrinsic_index)).collect();
     // The first extrinsic of a block is its timestamp.
-    assert_eq!(found, [(&b"second"[..], 2), (b"first", 1)]);
+    assert_eq!(found, [(&b"second"[..], Some(2)), (b"first", Some(1))]);
 }
 
 #[test]
@@ -206,6 +206,27 @@ fn lost_connections_lose_nothing() {
     });
     assert_eq!(chain.weights(receipt.block).unwrap()[1], [(2, 65535)]);
     assert_eq!(chain.weights(receipt.block - 1).unwrap()[1], []);
+}
+
+#[test]
+fn a_node_that_lags_is_left_for_the_next() {
+    // The same genesis, and so the same chain as far as each goes.
+    let [ahead, behind, next] = [(); 3].map(|()| start());
+    for (network, blocks) in [(&ahead, 60), (&behind, 20), (&next, 61)] {
+        produce(network, blocks);
+    }
+    let url = |network: &Localnet| network.url().parse().unwrap();
+    let endpoints = [&ahead, &behind, &next].map(url).to_vec();
+    let options =
+        SubtensorOptions { endpoints: endpoints.clone(), netuid: 1, ..Default::default() };
+    let chain = Subtensor::new(options).unwrap();
+    assert_eq!(chain.block().unwrap(), 58);
+    assert_eq!(chain.endpoint().as_ref(), Some(&endpoints[0]));
+    drop(ahead);
+    assert_eq!(chain.block().unwrap(), 18);
+    assert_eq!(chain.endpoint(), None);
+    assert_eq!(chain.block().unwrap(), 59);
+    assert_eq!(chain.endpoint().as_ref(), Some(&endpoints[2]));
 }
 
 #[test]

@@ -427,6 +427,18 @@ fn a_dry_run_sends_nothing_and_says_what_it_would_have() {
     assert_eq!(scene.told(EventKind::WeightsSent), []);
 }
 
+#[test]
+fn after_a_dry_run_weights_are_sent() {
+    let settings = Settings { dry_run: true, ..Settings::default() };
+    let mut scene = Scene::new(&[miner(2, 300, "2.0")], settings, None);
+    scene.play(361, 711);
+    scene.validator.parts.settings.dry_run = false;
+    scene.play(0, 713);
+    let finals = scene.told(EventKind::WeightsFinal);
+    assert_eq!(finals.len(), 1);
+    assert_eq!(scene.told(EventKind::WeightsPlanned)[0].2, "none were set before");
+}
+
 /// A chain that makes a block whenever it is asked for the newest.
 struct SelfMaking {
     chain: Arc<OfflineChain>,
@@ -461,6 +473,86 @@ impl Chain for SelfMaking {
     fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
         self.chain.set_weights(weights)
     }
+}
+
+/// A chain whose validator is killed when its weights are in a block, and not
+/// heard of.
+struct Killing {
+    chain: Arc<OfflineChain>,
+    /// Are set in place of what the validator sends.
+    others: Option<&'static [(u16, f64)]>,
+}
+
+impl Chain for Killing {
+    fn block(&self) -> Result<u64, SourceError> {
+        self.chain.block()
+    }
+
+    fn block_hash(&self, block: u64) -> Result<String, SourceError> {
+        self.chain.block_hash(block)
+    }
+
+    fn metagraph(&self, block: u64) -> Result<Metagraph, SourceError> {
+        self.chain.metagraph(block)
+    }
+
+    fn commitments(&self, block: u64) -> Result<Vec<Commitment>, SourceError> {
+        self.chain.commitments(block)
+    }
+
+    fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError> {
+        self.chain.weights(block)
+    }
+
+    fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError> {
+        self.chain.weight_rules(block)
+    }
+
+    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
+        self.chain.set_weights(self.others.unwrap_or(weights))?;
+        panic!("killed");
+    }
+}
+
+/// What becomes of weights whose validator was killed when they were in block
+/// 713 and it knew block 710 as final; `others` are there in their place.
+#[track_caller]
+fn check_killed(others: Option<&'static [(u16, f64)]>, state: WeightsState, reason: Option<&str>) {
+    let mut scene = Scene::new(&[miner(2, 300, "2.0")], Settings::default(), None);
+    scene.play(361, 709);
+    let Scene { mut rehearsal, mut validator, _folder: folder, .. } = scene;
+    let chain = rehearsal.chain();
+    rehearsal.advance_to(712).unwrap();
+    validator.parts.chain = Arc::new(Killing { chain: Arc::clone(&chain), others });
+    let view = chain.view(710).unwrap();
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = validator.take_turns(&view);
+    }));
+    assert!(killed.is_err());
+    let Validator { parts, state: held, .. } = validator;
+    drop(held);
+    let identity = offline::identity(&parts.subnet);
+    let held = State::open(folder.path(), &identity).unwrap();
+    let validator =
+        Validator::new(Parts { chain: Arc::clone(&chain) as Arc<dyn Chain>, ..parts }, held);
+    let validator = validator.unwrap();
+    // It is started before the block with them is final.
+    for block in 711..=780 {
+        rehearsal.advance_to(block + 2).unwrap();
+        validator.take_turns(&chain.view(block).unwrap()).unwrap();
+    }
+    let weights = validator.state().ask(|q| q.weights_page(None, 10)).unwrap();
+    assert_eq!(weights.len(), 1);
+    assert_eq!((weights[0].state, weights[0].reason.as_deref()), (state, reason));
+    let block = weights[0].receipt.as_ref().map(|receipt| receipt.block);
+    assert_eq!(block, (state == WeightsState::Final).then_some(713));
+}
+
+#[test]
+fn weights_that_nothing_was_heard_of_are_found() {
+    check_killed(None, WeightsState::Final, None);
+    let reason = "the chain has others than were sent, of block 713";
+    check_killed(Some(&[(1, 1.0)]), WeightsState::Failed, Some(reason));
 }
 
 #[test]

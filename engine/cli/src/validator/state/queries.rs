@@ -53,7 +53,7 @@ impl Queries<'_> {
 
     /// What is in a state, or all that is not gone; the earliest first.
     pub fn submissions(&self, state: Option<SubmissionState>) -> Found<Vec<SubmissionRecord>> {
-        let order = "ORDER BY block, extrinsic_index, uid, id LIMIT ?1";
+        let order = "ORDER BY block, extrinsic_index NULLS LAST, uid, id LIMIT ?1";
         match state {
             Some(state) => self.list(
                 &format!("{SUBMISSION} WHERE state = ?2 {order}"),
@@ -122,7 +122,8 @@ impl Queries<'_> {
     pub fn evaluations(&self, round: i64) -> Found<Vec<EvaluationRecord>> {
         let select = format!(
             "{EVALUATION} WHERE e.round = ?1
-             ORDER BY e.rank IS NULL, e.rank, s.block, s.extrinsic_index, s.uid LIMIT ?2"
+             ORDER BY e.rank IS NULL, e.rank, s.block, s.extrinsic_index NULLS LAST, s.uid
+             LIMIT ?2"
         );
         self.list(&select, params![round, MAX_ROWS], evaluation)
     }
@@ -168,11 +169,14 @@ impl Queries<'_> {
         self.one(&select, [], weights)
     }
 
-    /// The latest weights that are on chain, or would be but for a dry run.
-    pub fn last_set_weights(&self) -> Found<Option<WeightsRecord>> {
-        let select =
-            format!("{WEIGHTS} WHERE state IN ('final', 'dry_run') ORDER BY id DESC LIMIT 1");
-        self.one(&select, [], weights)
+    /// The latest weights that are on chain; for a dry run, or would be but for
+    /// that.
+    pub fn last_set_weights(&self, dry_run: bool) -> Found<Option<WeightsRecord>> {
+        let select = format!(
+            "{WEIGHTS} WHERE state = 'final' OR (?1 AND state = 'dry_run')
+             ORDER BY id DESC LIMIT 1"
+        );
+        self.one(&select, [dry_run], weights)
     }
 
     /// All weights that are on chain, the earliest first.

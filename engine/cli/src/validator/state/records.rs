@@ -1,7 +1,7 @@
 //! What the tables hold, as values.
 
 use evaltasks_core::chain::Receipt;
-use evaltasks_core::results::{TaskScore, UidWeight};
+use evaltasks_core::results::TaskScore;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,8 @@ words! {
         SubmissionRejected = "submission_rejected",
         /// Its hotkey has another uid.
         SubmissionMoved = "submission_moved",
+        /// Its place in its block is known now.
+        SubmissionPlaced = "submission_placed",
         /// It is no longer anybody's.
         SubmissionGone = "submission_gone",
         /// Its model is not needed any more.
@@ -210,8 +212,8 @@ pub struct SubmissionRecord {
     pub commitment: String,
     /// Block of the commitment.
     pub block: u64,
-    /// Place within the block.
-    pub extrinsic_index: u32,
+    /// Place within the block; none while it is not known.
+    pub extrinsic_index: Option<u32>,
     /// Id of the competition, where the commitment can be read.
     pub competition: Option<u32>,
     /// How far it is.
@@ -332,6 +334,18 @@ pub struct AverageRecord {
     pub weight: f64,
 }
 
+/// What a hotkey gets of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HotkeyWeight {
+    /// Its uid when they were decided upon, or sent last.
+    pub uid: u16,
+    /// Whose; empty where an older program did not note it.
+    #[serde(default)]
+    pub hotkey: String,
+    /// In [0, 1].
+    pub weight: f32,
+}
+
 /// Weights that were to be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightsRecord {
@@ -342,7 +356,7 @@ pub struct WeightsRecord {
     /// The epoch that they are for, by the block at which it ends.
     pub epoch_block: u64,
     /// By uid; sum 1.
-    pub weights: Vec<UidWeight>,
+    pub weights: Vec<HotkeyWeight>,
     /// Where they stand.
     pub state: WeightsState,
     /// Why, where that needs a reason.

@@ -7,7 +7,7 @@ pub const APPLICATION_ID: i64 = 0x4576_5661;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that was
 /// released is never changed.
-const STEPS: &[&str] = &[FIRST, FAILURES];
+pub const STEPS: &[&str] = &[FIRST, FAILURES, HOTKEYS_OF_WEIGHTS, UNKNOWN_PLACES];
 
 /// Version of the tables that this program knows.
 pub const VERSION: i64 = STEPS.len() as i64;
@@ -123,6 +123,19 @@ const FAILURES: &str = "
             AND before.outcome IN ('scored', 'outclassed')
         ), 0)
     ) WHERE loss IS NOT NULL;
+";
+
+/// Weights that were to be sent had uids alone: they are decided upon anew.
+const HOTKEYS_OF_WEIGHTS: &str = "DELETE FROM weights WHERE state = 'planned';";
+
+/// The place of a commitment in its block may not be known.
+const UNKNOWN_PLACES: &str = "
+    DROP INDEX submissions_by_state;
+    ALTER TABLE submissions ADD COLUMN place INTEGER;
+    UPDATE submissions SET place = extrinsic_index;
+    ALTER TABLE submissions DROP COLUMN extrinsic_index;
+    ALTER TABLE submissions RENAME COLUMN place TO extrinsic_index;
+    CREATE INDEX submissions_by_state ON submissions (state, block, extrinsic_index, uid);
 ";
 
 /// Takes the steps from `version` on, all or none.

@@ -30,7 +30,7 @@ fn new_submission(hotkey: &str, uid: u16) -> NewSubmission {
         uid,
         commitment: "a:b:c:d:1".to_owned(),
         block: 10,
-        extrinsic_index: 0,
+        extrinsic_index: Some(0),
         competition: Some(1),
         due_block: 20,
         rejected: None,
@@ -104,6 +104,39 @@ fn other_files_and_newer_ones_are_left_alone() {
         )
     );
     assert!(matches!(Reader::open(folder.path()), Err(StateError::Newer { .. })));
+}
+
+/// A state of the first program that had one.
+#[test]
+fn an_older_state_becomes_one_of_today() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(schema::STEPS[0]).unwrap();
+    connection.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    let rows = [("final", 1), ("planned", 2)];
+    for (state, uid) in rows {
+        let weights = format!("[{{\"uid\":{uid},\"weight\":1.0}}]");
+        let insert = "INSERT INTO weights
+             (block, epoch_block, weights, state, attempts, retry_block)
+             VALUES (10, 20, ?1, ?2, 0, 0)";
+        connection.execute(insert, [&*weights, state]).unwrap();
+    }
+    let insert = "INSERT INTO submissions
+         (hotkey, uid, commitment, block, extrinsic_index, state, due_block, changed_block)
+         VALUES ('5A', 1, 'a', 10, 3, 'waiting', 20, 10)";
+    connection.execute(insert, []).unwrap();
+    drop(connection);
+    let state = open(folder.path()).unwrap();
+    let places: Vec<Option<u32>> =
+        state.ask(|q| q.submissions(None)).unwrap().iter().map(|one| one.extrinsic_index).collect();
+    assert_eq!(places, [Some(3)]);
+    let weights = state.ask(|q| q.weights_page(None, 10)).unwrap();
+    let hotkey = String::new();
+    assert_eq!(weights.len(), 1);
+    assert_eq!(weights[0].state, WeightsState::Final);
+    assert_eq!(weights[0].weights, [HotkeyWeight { uid: 1, hotkey, weight: 1.0 }]);
 }
 
 #[test]

@@ -209,7 +209,8 @@ fn submission(
         hotkey: record.hotkey.clone(),
         name: validator.works.name(&named),
         block: record.block,
-        extrinsic_index: record.extrinsic_index,
+        // The last of its block while its place is not known.
+        extrinsic_index: record.extrinsic_index.unwrap_or(u32::MAX),
         model: validator.works.model(&named),
         competition: Some(named.competition.key.clone()),
     })
