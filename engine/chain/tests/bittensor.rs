@@ -79,7 +79,7 @@ fn told(python: &str, network: &Localnet, folder: &Path) -> Json {
 /// Compares a metagraph with what is in memory, number by number.
 fn is_in_memory(network: &Localnet, told: &Json) {
     let block = told["block"].as_u64().unwrap();
-    let view = network.view(u32::try_from(block).unwrap()).unwrap();
+    let view = network.view(0, u32::try_from(block).unwrap()).unwrap();
     let commitment = |hotkey: &str| {
         let found = view.commitments.iter().find(|one| one.hotkey == hotkey);
         found.map(|one| String::from_utf8(one.data.clone()).unwrap())
@@ -137,7 +137,7 @@ fn the_python_package_sees_and_changes_what_is_in_memory() {
     let network = start(false, folder.path());
     let told = told(&python, &network, folder.path());
     check_common(&network, &told);
-    assert_eq!(network.weights()[0], [(2, 65535), (3, 32768)]);
+    assert_eq!(network.weights(0)[0], [(2, 65535), (3, 32768)]);
     // The package shows shares of the sum.
     let share = |uid: &str| told["weights"]["0"][uid].as_f64().unwrap();
     let sum = 65535.0 + 32768.0;
@@ -156,5 +156,5 @@ fn the_python_package_commits_weights_that_only_quicknet_opens() {
     let told = told(&python, &network, folder.path());
     check_common(&network, &told);
     assert_eq!(told["commits"], 1);
-    assert_eq!((&told["weights"], network.weights()[0].len()), (&json!({}), 0));
+    assert_eq!((&told["weights"], network.weights(0)[0].len()), (&json!({}), 0));
 }

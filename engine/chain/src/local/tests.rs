@@ -218,7 +218,7 @@ fn an_epoch_pays_what_consensus_says() {
     assert!(units * 4 / 9 - paid("v2").as_validator < 10);
     chain.set_weights("v2", &call(&[2, 3, 4], &[65535, 20000, 5000])).unwrap();
     produce_until(&chain, 2 * TEMPO);
-    let outcome = |hotkey| chain.outcome(hotkey).unwrap();
+    let outcome = |hotkey| chain.outcome(0, hotkey).unwrap();
     let incentives = ["v2", "m3", "m4"].map(|hotkey| outcome(hotkey).incentive);
     assert_eq!(incentives, [35396, 29166, 972]);
     assert_eq!(["v1", "v2"].map(|hotkey| outcome(hotkey).dividends), [52140, 13394]);
@@ -347,7 +347,8 @@ proptest! {
                 true => Opened::Weights(payload.clone()),
                 false => Opened::NotYet,
             };
-            for hotkey in state.begin_next(&subnet, open) {
+            for (mechanism, hotkey) in state.begin_next(&subnet, open) {
+                prop_assert_eq!(mechanism, 0);
                 prop_assert_eq!(hotkey.as_str(), "v0");
                 revealed.push((state.block, state.epoch_index(&subnet)));
             }
@@ -358,7 +359,7 @@ proptest! {
             prop_assert_eq!(*index, epoch + period);
             prop_assert!(*at >= block + delay);
             let weights = vec![(2, 65535), (3, 65535)];
-            prop_assert_eq!(&state.ledger.neurons[0].participant.weights, &weights);
+            prop_assert_eq!(&state.ledger.neurons[0].mechanisms[0].weights, &weights);
         }
         // It shows unless its round comes after its epoch.
         let (first, length) = match schedule {
