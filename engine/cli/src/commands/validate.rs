@@ -174,6 +174,7 @@ fn follow(
     let netuid = arguments.chain.netuid().or(subnet.netuid);
     let chain = arguments.chain.subtensor(subnet.netuid, Some(key))?;
     let genesis = chain.block_hash(0).map_err(|error| anyhow!(error))?;
+    chain.check_mechanism()?;
     let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
     let state = arguments.open_state(&identity)?;
     let node = Arc::new(chain);
