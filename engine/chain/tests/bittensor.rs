@@ -146,7 +146,8 @@ fn the_python_package_sees_and_changes_what_is_in_memory() {
     let share = |uid: &str| told["weights"]["0"][uid].as_f64().unwrap();
     let sum = 65535.0 + 32768.0;
     assert!((share("2") - 65535.0 / sum).abs() < 1e-9 && (share("3") - 32768.0 / sum).abs() < 1e-9);
-    assert_eq!(told["last"]["neurons"][0]["dividends"], 1.0);
+    // All of both mechanisms, each half rounded down.
+    assert_eq!(told["last"]["neurons"][0]["dividends"], 65534.0 / 65535.0);
     assert_eq!(told["commits"], 0);
     assert_eq!(network.weights(1)[0], [(4, 65535)]);
     assert_eq!((&told["second"]["0"]["4"], &told["second_commits"]), (&json!(1.0), &json!(0)));

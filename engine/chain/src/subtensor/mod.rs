@@ -125,8 +125,9 @@ impl Subtensor {
     /// [`SubtensorError::NoMechanism`], and a chain that was not reached.
     pub fn check_mechanism(&self) -> Result<(), SubtensorError> {
         self.wait(|client| async move {
+            let subnet = client.subnet;
             let check = |link: Arc<Link>| async move {
-                metagraph::has_mechanism(&At::last_final(link, client.subnet).await?).await
+                metagraph::has_mechanism(&At::last_final(link, subnet).await?).await
             };
             client.connection.read("the number of mechanisms", check).await
         })
