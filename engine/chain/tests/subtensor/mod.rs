@@ -245,14 +245,15 @@ fn locked_weights_are_opened_an_epoch_later() {
     }
 }
 
-/// A network of two mechanisms, and clients of both that sign with one key.
+/// A network of two mechanisms, and clients of both that sign with the key of
+/// most of the stake.
 fn two_mechanisms(commit_reveal: bool) -> (Localnet, [Subtensor; 2]) {
     let network = network(|subnet| {
         subnet.mechanisms = Mechanisms::new(2).unwrap();
         subnet.commit_reveal = commit_reveal;
     });
     produce(&network, 30);
-    let clients = [0, 1].map(|mechanism| client_of(&network, mechanism, 1));
+    let clients = [0, 1].map(|mechanism| client_of(&network, mechanism, 0));
     (network, clients)
 }
 
@@ -271,9 +272,9 @@ fn mechanisms_have_weights_of_their_own() {
     second.check_mechanism().unwrap();
     let receipt = with_blocks(&network, || second.set_weights(&[(3, 1.0)])).unwrap();
     let neurons = |chain: &Subtensor| chain.metagraph(chain.block().unwrap()).unwrap().neurons;
-    assert_eq!(neurons(&second)[1].last_update, receipt.block);
-    assert_eq!(neurons(&first)[1].last_update, 0);
-    assert_eq!((&*network.weights(0)[1], &*network.weights(1)[1]), (&[][..], &[(3, 65535)][..]));
+    assert_eq!(neurons(&second)[0].last_update, receipt.block);
+    assert_eq!(neurons(&first)[0].last_update, 0);
+    assert_eq!((&*network.weights(0)[0], &*network.weights(1)[0]), (&[][..], &[(3, 65535)][..]));
     // The limit of the second mechanism is not that of the first.
     let early = second.set_weights(&[(3, 1.0)]).unwrap_err();
     assert!(
@@ -295,8 +296,8 @@ fn commits_of_a_mechanism_are_read_back_and_revealed() {
     assert!(receipt.reveal_round.is_some());
     is_in_memory(&network, 1, &second);
     produce(&network, 40);
-    assert_eq!(network.weights(1)[1], [(3, 65535), (4, 65535)]);
-    assert_eq!(network.weights(0)[1], []);
+    assert_eq!(network.weights(1)[0], [(3, 65535), (4, 65535)]);
+    assert_eq!(network.weights(0)[0], []);
     is_in_memory(&network, 1, &second);
 }
 
