@@ -50,8 +50,7 @@ pub const FINALITY_TIME: Duration = Duration::from_secs(300);
 pub const LOOKUP_PAUSE: Duration = Duration::from_secs(3);
 /// Times that an extrinsic is looked for: longer than its blocks take.
 pub const MAX_LOOKUPS: u32 = 256;
-/// What a mechanism's number is multiplied with in the keys of its weights,
-/// before the netuid is added.
-pub const MECHANISM_STRIDE: u16 = 4096;
+/// Mechanisms of a subnet: the runtime's `MAX_MECHANISM_COUNT_PER_SUBNET`.
+pub const MAX_MECHANISMS: usize = 16;
 /// Commits of one hotkey that may wait for their reveal in an epoch.
 pub const MAX_UNREVEALED_COMMITS: usize = 10;

@@ -50,7 +50,8 @@ pub struct SubtensorOptions {
     pub endpoints: Vec<Endpoint>,
     /// Number of the subnet.
     pub netuid: u16,
-    /// Number of the mechanism that weights are for; most subnets have one, 0.
+    /// Number of the mechanism that is read and that weights are for; most subnets
+    /// have one, 0.
     pub mechanism: u8,
     /// The version that weights are set with; the subnet's own where none is
     /// given.
@@ -116,6 +117,20 @@ impl Subtensor {
     /// looked for.
     pub fn endpoint(&self) -> Option<Endpoint> {
         self.client.connection.endpoint()
+    }
+
+    /// That the subnet has the mechanism, at the last final block.
+    ///
+    /// # Errors
+    /// [`SubtensorError::NoMechanism`], and a chain that was not reached.
+    pub fn check_mechanism(&self) -> Result<(), SubtensorError> {
+        self.wait(|client| async move {
+            let subnet = client.subnet;
+            let check = |link: Arc<Link>| async move {
+                metagraph::has_mechanism(&At::last_final(link, subnet).await?).await
+            };
+            client.connection.read("the number of mechanisms", check).await
+        })
     }
 
     /// Writes the hotkey's commitment in place of its last: as one field, the

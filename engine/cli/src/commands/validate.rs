@@ -181,6 +181,7 @@ fn follow(
     let Some(genesis) = first_block(&chain, is_known && !arguments.once, cancelled)? else {
         return Ok(Outcome::Interrupted);
     };
+    chain.check_mechanism()?;
     let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
     let state = arguments.open_state(&identity)?;
     let node = Arc::new(chain);

@@ -2,7 +2,15 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use evaltasks_chain::local::{LocalSubnet, UNITS_PER_TOKEN};
+use evaltasks_chain::localnet::{
+    DevelopmentKey, Genesis, HOTKEY, Localnet, LocalnetOptions, Participant, quick_subnet,
+    write_wallet,
+};
+use evaltasks_chain::mechanism::Mechanisms;
+use evaltasks_chain::{Subtensor, SubtensorOptions, open_hotkey};
 use evaltasks_core::chain::{Commitment, Metagraph, Receipt, SetWeightsError, WeightRules};
+use evaltasks_core::commitment::ModelId;
 use evaltasks_core::competition::{Submission, Subnet, check};
 use evaltasks_core::document::Source;
 use evaltasks_core::model::Violation;
@@ -13,7 +21,7 @@ use evaltasks_core::source::ModelReference;
 
 use super::decide::Named;
 use super::offline::{OfflineChain, Pace, Rehearsal};
-use super::state::{EvaluationOutcome, SubmissionRecord, SubmissionState, WeightsState};
+use super::state::{EvaluationOutcome, Identity, SubmissionRecord, SubmissionState, WeightsState};
 use super::works::{Checked, MeasureError};
 use super::*;
 use crate::report::ReportError;
@@ -437,6 +445,94 @@ fn after_a_dry_run_weights_are_sent() {
     let finals = scene.told(EventKind::WeightsFinal);
     assert_eq!(finals.len(), 1);
     assert_eq!(scene.told(EventKind::WeightsPlanned)[0].2, "none were set before");
+}
+
+/// From a commitment on a network to the weights of its miner, in the second of
+/// two mechanisms.
+#[test]
+fn weights_are_set_in_the_mechanism_that_is_followed() {
+    let (wallets, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let participants = [("validator", 5), ("miner", 0)].map(|(name, tokens)| {
+        let [hotkey, coldkey] =
+            ["hotkey", "coldkey"].map(|kind| DevelopmentKey::new(name, kind).unwrap());
+        write_wallet(wallets.path(), name, &coldkey, &hotkey).unwrap();
+        let (hotkey, coldkey) = (hotkey.address().to_string(), coldkey.address().to_string());
+        Participant { hotkey, coldkey, stake: tokens * UNITS_PER_TOKEN }
+    });
+    let mechanisms = Mechanisms::new(2).unwrap();
+    let genesis = Genesis {
+        subnet: LocalSubnet { mechanisms, ..quick_subnet(9, 100) },
+        participants: participants.into(),
+        seed: "7".parse().unwrap(),
+        block_time_ms: 12_000,
+        start_ms: 1_790_000_000_000,
+        finality_lag: 2,
+    };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let options = LocalnetOptions { listen, genesis, is_paced: false, faults: vec![] };
+    let network = Localnet::start(options).unwrap();
+    let produce = |blocks| (0..blocks).for_each(|_| network.produce_block().unwrap());
+    let client = |name| {
+        let opened = open_hotkey(wallets.path(), name, HOTKEY, |_: &Path| None).unwrap();
+        Subtensor::new(SubtensorOptions {
+            endpoints: vec![network.url().parse().unwrap()],
+            netuid: 9,
+            mechanism: 1,
+            hotkey: Some(opened.hotkey),
+            ..SubtensorOptions::default()
+        })
+        .unwrap()
+    };
+    // Blocks come when somebody waits for one.
+    fn with_blocks<T: Send>(network: &Localnet, doing: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let handle = scope.spawn(doing);
+            while !handle.is_finished() {
+                if network.pending() > 0 {
+                    (0..4).for_each(|_| network.produce_block().unwrap());
+                }
+                std::thread::yield_now();
+            }
+            handle.join().unwrap()
+        })
+    }
+
+    produce(3);
+    let (miner, chain) = (client("miner"), client("validator"));
+    let id = ModelId {
+        namespace: "org".to_owned(),
+        name: "model".to_owned(),
+        commit: Some("ab".repeat(20)),
+        hash: None,
+        secure_hash: None,
+        competition_id: 1,
+    };
+    with_blocks(&network, || miner.commit(id.to_string().as_bytes())).unwrap();
+    produce(120);
+
+    let identity = Identity {
+        netuid: 9,
+        genesis: chain.block_hash(0).unwrap(),
+        hotkey: chain.hotkey().unwrap().to_string(),
+    };
+    let models =
+        [("org/model".to_owned(), ("1.0".to_owned(), ModelReference::Directory("/".into())))];
+    let works = FakeWorks { models: models.into(), measured: Arc::default(), no_verdict: None };
+    let state = State::open(folder.path(), &identity).unwrap();
+    let parts = Parts {
+        file: "test.yaml".to_owned(),
+        settings: Settings { weights_at_once: true, ..Settings::default() },
+        hotkey: identity.hotkey.clone(),
+        chain: Arc::new(chain),
+        works: Box::new(works),
+        cancelled: Arc::default(),
+        on_view: Box::new(|_| {}),
+        subnet: subnet(""),
+    };
+    let validator = Validator::new(parts, state).unwrap();
+    with_blocks(&network, || once(&validator)).unwrap();
+    assert_eq!(network.weights(1)[0], [(1, 65535)]);
+    assert_eq!(network.weights(0)[0], []);
 }
 
 /// A chain that makes a block whenever it is asked for the newest.
