@@ -139,6 +139,8 @@ fn what_is_wrong_with_arguments_is_said() {
         ("--fault", "5={\"kind\":\"flood\"}", "unknown variant `flood`"),
         ("--fault", "5={\"kind\":\"upgrade\",\"x\":1}", "unknown field `x`"),
         ("--netuid", "0", "0 is not in 1..=4095"),
+        ("--mechanisms", "17", "17 is not in 1..=16"),
+        ("--emission-split", "65536", "65536 is not in 0..=65535"),
     ];
     for (option, value, expected) in rows {
         let ended = run(&["localnet", option, value]);
@@ -164,6 +166,15 @@ fn what_is_wrong_with_arguments_is_said() {
     for (arguments, code, expected) in rows {
         let ended = run(&[&["localnet"], arguments].concat());
         assert_eq!(ended.code, code, "{arguments:?}");
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    }
+    let rows = [
+        ("1,65534", "split emission: there are 2 shares for 1 mechanisms"),
+        ("50", "split emission: the shares sum to 50, and not to 65535"),
+    ];
+    for (shares, expected) in rows {
+        let ended = run(&["localnet", "--emission-split", shares]);
+        assert_eq!(ended.code, 1, "{shares}");
         assert!(ended.stderr.contains(expected), "{}", ended.stderr);
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,16 +14,21 @@ use crate::support::{
 
 /// Runs the quick competition on three of the demo's models.
 fn run_quick(folder: &Path, out: &str, more: &[&str]) -> Ended {
+    let arguments = quick_arguments(folder, out, more);
+    run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn quick_arguments(folder: &Path, out: &str, more: &[&str]) -> Vec<String> {
     let file = write(folder, "quick.yaml", quick_competition(""));
     let models: Vec<String> = ["hasty", "careful", "small"]
         .iter()
         .map(|name| format!("--model={name}={}", demo_model(name).display()))
         .collect();
     let out = folder.join(out).display().to_string();
-    let mut arguments = vec!["run", &file, "--out", &out, "--quiet"];
-    arguments.extend(models.iter().map(String::as_str));
-    arguments.extend(more);
-    run(&arguments)
+    let mut arguments = ["run", &file, "--out", &out, "--quiet"].map(str::to_owned).to_vec();
+    arguments.extend(models);
+    arguments.extend(more.iter().map(|one| (*one).to_owned()));
+    arguments
 }
 
 /// All files that a run wrote but for its timing.
@@ -221,6 +226,53 @@ fn ctrl_c_ends_the_round() {
     assert_eq!(output.status.code(), Some(130), "{rest}");
     assert!(rest.contains("press Ctrl-C again to end at once"), "{rest}");
     assert_eq!((output.stdout.as_slice(), out.exists()), (&b""[..], false));
+}
+
+/// A program whose file is replaced while it runs goes on with itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_are_of_the_program_that_was_started() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = folder.path().join("evaltasks");
+    fs::hard_link(env!("CARGO_BIN_EXE_evaltasks"), &program).unwrap();
+    let mut running = Command::new(&program)
+        .current_dir(root())
+        .args(quick_arguments(folder.path(), "out", &["--isolate", "--no-cache"]))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    fs::write(folder.path().join("other"), "#!/bin/false\n").unwrap();
+    fs::rename(folder.path().join("other"), &program).unwrap();
+    assert!(running.wait().unwrap().success());
+}
+
+/// A worker's memory is limited, and it is ended before the program that
+/// started it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_is_the_first_to_go_when_memory_is_short() {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_evaltasks"))
+        .args(["worker", "--max-memory", "1000000000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let process = format!("/proc/{}", worker.id());
+    let read = |name: &str| fs::read_to_string(format!("{process}/{name}")).unwrap();
+    let start = std::time::Instant::now();
+    while read("oom_score_adj").trim() != "1000" {
+        assert!(start.elapsed().as_secs() < 60, "the worker has not begun");
+        std::thread::yield_now();
+    }
+    while !read("limits")
+        .lines()
+        .any(|line| line.starts_with("Max data size") && line.contains(" 1000000000 "))
+    {
+        assert!(start.elapsed().as_secs() < 60, "the worker has no limit");
+        std::thread::yield_now();
+    }
+    drop(worker.stdin.take());
+    assert!(worker.wait().unwrap().success());
 }
 
 /// Models in processes of their own answer the same, and one that runs out of

@@ -17,7 +17,7 @@ use crate::support::{Ended, demo_model, quick_competition, with_filters, write};
 const BLOCK_TIME_MS: u64 = 200;
 
 /// A miner's wallet, in which the hotkey is `miner`.
-fn wallet(folder: &Path) -> String {
+pub fn wallet(folder: &Path) -> String {
     let hotkeys = folder.join("wallets/default/hotkeys");
     fs::create_dir_all(&hotkeys).unwrap();
     let content = format!("{{\"secretSeed\": \"0x{}\"}}", "2a".repeat(32));
@@ -27,7 +27,7 @@ fn wallet(folder: &Path) -> String {
 }
 
 /// A network that the miner takes part in, where blocks come by themselves.
-fn network(miner: &str) -> Localnet {
+pub fn network(miner: &str) -> Localnet {
     let participant = Participant {
         hotkey: miner.to_owned(),
         coldkey: "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY".to_owned(),

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use evaltasks_core::random::{Seed, words};
 
-use crate::support::{demo_model, files, quick_competition, root, write};
+use crate::submit::{network, wallet};
+use crate::support::{demo_model, files, quick_competition, root, run, write};
 
 /// The last of the ends of transactions, two for each, and of the lines of the
 /// log at which a validator is killed: small enough for many kills in one run.
@@ -189,4 +190,33 @@ fn a_validator_that_is_killed_a_hundred_times_decides_the_same() {
         fs::remove_dir_all(rehearsal.path(&state)).unwrap();
         run += 1;
     }
+}
+
+#[test]
+fn a_mechanism_that_is_not_there_ends_a_validator_at_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = network(&wallet(folder.path()));
+    let file = write(folder.path(), "competition.yaml", quick_competition(""));
+    let wallets = folder.path().join("wallets").display().to_string();
+    let state = folder.path().join("state").display().to_string();
+    let url = network.url();
+    let ended = run(&[
+        "validate",
+        &file,
+        "--network",
+        &url,
+        "--netuid",
+        "1",
+        "--mechanism",
+        "3",
+        "--wallet-path",
+        &wallets,
+        "--wallet-hotkey",
+        "miner",
+        "--state",
+        &state,
+    ]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let expected = "failed to find mechanism 3 of subnet 1: it has 1, which begin with 0";
+    assert!(ended.stderr.contains(expected), "{ended:?}");
 }

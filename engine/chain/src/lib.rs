@@ -8,6 +8,7 @@ mod beacon;
 mod limits;
 pub mod local;
 pub mod localnet;
+pub mod mechanism;
 mod names;
 mod subtensor;
 mod timelock;

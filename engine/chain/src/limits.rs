@@ -23,6 +23,11 @@ pub const MAX_WAITING_QUESTIONS: usize = 64;
 pub const MAX_WAITING_NOTICES: usize = 256;
 /// Times that all endpoints are tried before a reading fails.
 pub const MAX_ROUNDS: u32 = 5;
+/// Without a newer block, after which a node is left for the next one: ten times
+/// that from block to block.
+pub const STANDSTILL_TIME: Duration = Duration::from_secs(120);
+/// Blocks that a node may be behind the newest that any node has shown.
+pub const MAX_LAG_BLOCKS: u64 = 10;
 /// Between the first two rounds; twice as long after each.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Between two rounds at the most.
@@ -45,8 +50,7 @@ pub const FINALITY_TIME: Duration = Duration::from_secs(300);
 pub const LOOKUP_PAUSE: Duration = Duration::from_secs(3);
 /// Times that an extrinsic is looked for: longer than its blocks take.
 pub const MAX_LOOKUPS: u32 = 256;
-/// What a mechanism's number is multiplied with in the keys of its weights,
-/// before the netuid is added.
-pub const MECHANISM_STRIDE: u16 = 4096;
+/// Mechanisms of a subnet: the runtime's `MAX_MECHANISM_COUNT_PER_SUBNET`.
+pub const MAX_MECHANISMS: usize = 16;
 /// Commits of one hotkey that may wait for their reveal in an epoch.
 pub const MAX_UNREVEALED_COMMITS: usize = 10;

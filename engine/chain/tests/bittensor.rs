@@ -9,6 +9,7 @@ use evaltasks_chain::local::UNITS_PER_TOKEN;
 use evaltasks_chain::localnet::{
     DevelopmentKey, Genesis, Localnet, LocalnetOptions, Participant, quick_subnet, write_wallet,
 };
+use evaltasks_chain::mechanism::Mechanisms;
 use evaltasks_core::random::Seed;
 use serde_json::{Value as Json, json};
 
@@ -48,6 +49,7 @@ fn start(commit_reveal: bool, wallets: &Path) -> Localnet {
     participants.pop();
     let mut subnet = quick_subnet(1, TEMPO);
     subnet.commit_reveal = commit_reveal;
+    subnet.mechanisms = Mechanisms::new(2).unwrap();
     // Who commits looks at the clock.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let genesis = Genesis {
@@ -79,7 +81,7 @@ fn told(python: &str, network: &Localnet, folder: &Path) -> Json {
 /// Compares a metagraph with what is in memory, number by number.
 fn is_in_memory(network: &Localnet, told: &Json) {
     let block = told["block"].as_u64().unwrap();
-    let view = network.view(u32::try_from(block).unwrap()).unwrap();
+    let view = network.view(0, u32::try_from(block).unwrap()).unwrap();
     let commitment = |hotkey: &str| {
         let found = view.commitments.iter().find(|one| one.hotkey == hotkey);
         found.map(|one| String::from_utf8(one.data.clone()).unwrap())
@@ -128,6 +130,8 @@ fn check_common(network: &Localnet, told: &Json) {
     assert_eq!(told["refused"]["error"], "AccountNotAllowedCommit");
     assert_eq!(told["set"]["success"], true);
     assert_eq!(told["too_fast"], "rate_limited");
+    assert_eq!(told["set_second"]["success"], true);
+    assert_eq!(told["third"]["error"], "MechanismDoesNotExist");
 }
 
 #[test]
@@ -137,13 +141,16 @@ fn the_python_package_sees_and_changes_what_is_in_memory() {
     let network = start(false, folder.path());
     let told = told(&python, &network, folder.path());
     check_common(&network, &told);
-    assert_eq!(network.weights()[0], [(2, 65535), (3, 32768)]);
+    assert_eq!(network.weights(0)[0], [(2, 65535), (3, 32768)]);
     // The package shows shares of the sum.
     let share = |uid: &str| told["weights"]["0"][uid].as_f64().unwrap();
     let sum = 65535.0 + 32768.0;
     assert!((share("2") - 65535.0 / sum).abs() < 1e-9 && (share("3") - 32768.0 / sum).abs() < 1e-9);
-    assert_eq!(told["last"]["neurons"][0]["dividends"], 1.0);
+    // All of both mechanisms, each half rounded down.
+    assert_eq!(told["last"]["neurons"][0]["dividends"], 65534.0 / 65535.0);
     assert_eq!(told["commits"], 0);
+    assert_eq!(network.weights(1)[0], [(4, 65535)]);
+    assert_eq!((&told["second"]["0"]["4"], &told["second_commits"]), (&json!(1.0), &json!(0)));
 }
 
 /// What the package locks is for quicknet, whose key cannot be set and whose
@@ -156,5 +163,6 @@ fn the_python_package_commits_weights_that_only_quicknet_opens() {
     let told = told(&python, &network, folder.path());
     check_common(&network, &told);
     assert_eq!(told["commits"], 1);
-    assert_eq!((&told["weights"], network.weights()[0].len()), (&json!({}), 0));
+    assert_eq!(told["second"], json!({}));
+    assert_eq!((&told["weights"], network.weights(0)[0].len()), (&json!({}), 0));
 }

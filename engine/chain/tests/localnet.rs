@@ -65,7 +65,7 @@ async fn storage_and_functions_say_what_is_in_memory() {
     let client = Client::connect(&network).await;
     assert_eq!(client.apply(&network, &set_weights(&[2, 3], &[2, 1]), &key(0)).await, None);
     produce(&network, 20);
-    let view = network.view(network.block()).unwrap();
+    let view = network.view(0, network.block()).unwrap();
     let netuid = || number(1_u16);
     let found = client.storage::<u16>("SubtensorModule", "SubnetworkN", vec![netuid()]).await;
     assert_eq!(found, Some(5));
@@ -228,9 +228,9 @@ async fn calls_fail_with_the_names_that_the_runtime_has() {
     let said = client.submit(&bytes).await.unwrap_err();
     assert_eq!(said, "1010 Invalid Transaction \"Custom error: 1\"");
 
-    let view = network.view(network.block()).unwrap();
+    let view = network.view(0, network.block()).unwrap();
     let committed = &view.commitments[0];
-    assert_eq!((committed.block, committed.extrinsic_index), (4, 1));
+    assert_eq!((committed.block, committed.extrinsic_index), (4, Some(1)));
     assert_eq!(committed.data, [b'x'; 60]);
     assert_eq!(view.metagraph.neurons[3].stake, 900.0);
     assert_eq!(view.metagraph.neurons[5].hotkey, key(9).address());
@@ -299,13 +299,13 @@ async fn timelocked_weights_show_when_their_epoch_and_round_are_there() {
     assert_eq!((found.len(), found[0].0, found[0].1), (1, key(0).account(), 4));
     while network.block() < 21 {
         produce(&network, 1);
-        assert_eq!(network.weights()[0], [], "{}", network.block());
+        assert_eq!(network.weights(0)[0], [], "{}", network.block());
     }
     assert_eq!(waiting().await.unwrap().len(), 1);
     produce(&network, 1);
-    assert_eq!(network.weights()[0], [(2, 65535), (3, 100)]);
+    assert_eq!(network.weights(0)[0], [(2, 65535), (3, 100)]);
     assert_eq!(waiting().await, Some(vec![]));
-    assert_eq!(network.view(22).unwrap().metagraph.neurons[0].last_update, 4);
+    assert_eq!(network.view(0, 22).unwrap().metagraph.neurons[0].last_update, 4);
 }
 
 #[tokio::test]
@@ -318,7 +318,7 @@ async fn commits_that_nobody_can_open_are_forgotten() {
     let foreign = commit(&BeaconKey::QUICKNET, round, 4);
     assert_eq!(client.apply(&network, &foreign, &key(0)).await, None);
     produce(&network, 40);
-    assert_eq!(network.weights()[0], []);
+    assert_eq!(network.weights(0)[0], []);
     let keys = vec![number(1_u16), number(0_u16)];
     let left: Option<Waiting> =
         client.storage("SubtensorModule", "TimelockedWeightCommits", keys).await;
@@ -333,7 +333,7 @@ async fn a_fork_replaces_blocks_that_are_not_final() {
     let bytes = client.signed(&remark("one"), &key(0), 0).await;
     let mut watched = client.submit_and_watch(&bytes).await;
     produce(&network, 1);
-    let hash = |block| network.view(block).unwrap().block_hash;
+    let hash = |block| network.view(0, block).unwrap().block_hash;
     let before: Vec<String> = (0..=6).map(hash).collect();
     // Block 4 is final, so that only two go.
     network.fault(&Fault::Fork { depth: 5 }).unwrap();
@@ -392,7 +392,7 @@ async fn an_upgrade_changes_the_indices_of_calls() {
     assert_eq!((index(0).await, index(1).await), ((393, 0), (394, 1)));
     assert!(client.submit(&old).await.is_err());
     assert_eq!(client.apply(&network, &set_weights(&[2, 3], &[2, 1]), &key(0)).await, None);
-    assert_eq!(network.weights()[0], [(2, 65535), (3, 32768)]);
+    assert_eq!(network.weights(0)[0], [(2, 65535), (3, 32768)]);
 }
 
 #[tokio::test]
@@ -429,7 +429,7 @@ async fn older_epochs_are_where_the_number_says_so() {
         .filter(|last| *last == u64::from(network.block()))
         .collect();
     assert_eq!(epochs, [19, 40]);
-    assert_eq!(network.view(41).unwrap().rules.next_epoch_block, 61);
+    assert_eq!(network.view(0, 41).unwrap().rules.next_epoch_block, 61);
 }
 
 #[tokio::test]
@@ -551,10 +551,10 @@ proptest! {
             let summary = network.summary();
             prop_assert!(summary.block - summary.finalized <= 2);
             for (block, hash) in (0..).zip(&finals) {
-                prop_assert_eq!(&network.view(block).unwrap().block_hash, hash);
+                prop_assert_eq!(&network.view(0, block).unwrap().block_hash, hash);
             }
             let newest = (finals.len() as u32..=summary.finalized).map(|block| {
-                network.view(block).unwrap().block_hash
+                network.view(0, block).unwrap().block_hash
             });
             finals.extend(newest.collect::<Vec<_>>());
         }

@@ -46,8 +46,9 @@ pub struct Commitment {
     pub hotkey: String,
     /// When.
     pub block: u64,
-    /// Place within the block.
-    pub extrinsic_index: u32,
+    /// Place within the block, 0 for one that is alone in it; none while it could
+    /// not be read.
+    pub extrinsic_index: Option<u32>,
     /// The committed bytes, unparsed: a miner may write anything.
     pub data: Vec<u8>,
 }
@@ -84,6 +85,10 @@ pub struct SubnetView {
     pub metagraph: Metagraph,
     /// What miners have committed.
     pub commitments: Vec<Commitment>,
+    /// Hotkeys whose commitments are there and cannot be decoded: a fault of this
+    /// program or of the node, and not of the miners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undecodable: Vec<String>,
     /// What is demanded of weights.
     pub rules: WeightRules,
 }
@@ -121,6 +126,7 @@ pub trait Chain: Send + Sync {
             block_hash: self.block_hash(block)?,
             metagraph: self.metagraph(block)?,
             commitments: self.commitments(block)?,
+            undecodable: Vec::new(),
             rules: self.weight_rules(block)?,
         })
     }

@@ -220,6 +220,12 @@ pub enum Status {
         /// Why, after "failed to ...".
         reason: String,
     },
+    /// Could not be fetched, by no fault of its own: it does not compete, and
+    /// keeps what weight it has in an average.
+    Unavailable {
+        /// Why, after "failed to ...".
+        reason: String,
+    },
     /// Submitted too recently to count.
     Delayed {
         /// First block at which it counts.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use evaltasks_core::chain::Neuron;
 use evaltasks_core::competition::{CopyRule, Epsilon, OnAllFailed, RankingRules, WeightRule};
 use evaltasks_core::ranking::{
-    Candidate, Evaluation, Standing, Weights, beats, duels, next_weights, rank, should_retry,
-    top_miners,
+    Candidate, Evaluation, Standing, Weights, beats, duels, next_weights, next_weights_without,
+    rank, should_retry, top_miners,
 };
 use proptest::prelude::*;
 
@@ -194,6 +194,29 @@ fn a_round_moves_the_average() {
     let previous = Weights::from([(4, 0.5), (6, 0.5)]);
     let next = next_weights(Some(&previous), &standings, &rules);
     assert_eq!(next, Weights::from([(4, 0.25), (5, 0.0), (6, 0.75)]));
+}
+
+#[test]
+fn who_could_not_be_looked_at_keeps_a_part_of_the_average() {
+    // Uid 6 is better than uid 5; p is a half.
+    let entered = [candidate((5, 1, 0, 2.0)), candidate((6, 2, 0, 1.0))];
+    let failed = entered.map(|one| Candidate { loss: f64::INFINITY, ..one });
+    let rows: [(&[(u16, f64)], &[Candidate], f64, &[(u16, f64)]); 6] = [
+        (&[(9, 1.0)], &entered, 0.0, &[(5, 0.0), (6, 0.0), (9, 1.0)]),
+        (&[(5, 0.25), (9, 0.75)], &entered, 0.0, &[(5, 0.125), (6, 0.125), (9, 0.75)]),
+        (&[(5, 1.0), (9, 3.0)], &entered, 0.01, &[(5, 0.125), (6, 0.125), (9, 0.75)]),
+        (&[(5, 1.0)], &entered, 0.0, &[(5, 0.5), (6, 0.5)]),
+        (&[(5, 0.25), (9, 0.75)], &failed, 0.0, &[(5, 0.25), (9, 0.75)]),
+        (&[(5, 0.25), (9, 0.75)], &[], 0.0, &[(5, 0.25), (9, 0.75)]),
+    ];
+    for (previous, entered, min_weight, expected) in rows {
+        let mut rules = rules(Epsilon::Fixed(0.0), WeightRule::WinnerTakesAll);
+        rules.min_weight = min_weight;
+        let standings = rank(entered, NOW, &rules, &BTreeMap::new());
+        let previous = Weights::from_iter(previous.iter().copied());
+        let next = next_weights_without(&[9].into(), Some(&previous), &standings, &rules);
+        assert_eq!(next, Weights::from_iter(expected.iter().copied()), "{previous:?}");
+    }
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::limits::MAX_DRAWN_BYTES;
 /// rows in all of this; a page behind the last row has none.
 ///
 /// # Errors
-/// More than [`MAX_ROWS_PER_TASK`] rows or [`MAX_DRAWN_BYTES`] bytes, and
-/// whatever the dataset says.
+/// No rows, more than [`MAX_ROWS_PER_TASK`] rows or [`MAX_DRAWN_BYTES`] bytes,
+/// and whatever the dataset says.
 pub fn draw_rows(
     dataset: &dyn Dataset,
     rules: &DatasetRules,
@@ -46,6 +46,9 @@ pub fn draw_rows(
         read.read(dataset, start, length)?;
         let rows = (read.rows.len() - before) as u64;
         drawn.push(DrawnPage { config: None, start, rows });
+    }
+    if read.rows.is_empty() {
+        return Err(HubError::NothingDrawn { rows: dataset.len() });
     }
     Ok(Drawn { rows: read.rows, revision: None, pages: drawn })
 }

@@ -198,6 +198,12 @@ pub enum HubError {
         /// [`MAX_ROWS_PER_TASK`](evaltasks_core::limits::MAX_ROWS_PER_TASK).
         limit: u64,
     },
+    /// A dataset that is empty, or shorter than the competition says.
+    #[error("draw rows: there are none in the pages that were drawn; the dataset has {rows}")]
+    NothingDrawn {
+        /// Rows of the dataset.
+        rows: u64,
+    },
     /// More bytes than a round may hold.
     #[error("draw rows: they have more than {limit} bytes; set pages to draw fewer")]
     TooManyDrawnBytes {
@@ -242,6 +248,17 @@ impl From<crate::DatasetFault> for HubError {
 }
 
 impl HubError {
+    /// Whether whoever asks for the same model elsewhere has the same fault: it
+    /// is in the repository or the files, not in the hub, the net or this
+    /// machine.
+    pub fn is_models_fault(&self) -> bool {
+        match self {
+            HubError::Hub { source, .. } => source.is_models_fault(),
+            HubError::Download { source, .. } => source.is_files_fault(),
+            _ => true,
+        }
+    }
+
     /// Says which repository it was.
     pub(crate) fn hub(what: &str) -> impl FnOnce(HubFault) -> Self + use<> {
         let what = what.to_owned();

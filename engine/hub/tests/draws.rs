@@ -61,14 +61,25 @@ fn small_datasets_are_read_whole() {
     ] {
         assert_eq!(draw(10, pages, rows_per_page, 7), all, "{pages:?} {rows_per_page}");
     }
-    for (rows, pages, rows_per_page) in
-        [(0, None, 50), (0, Some(3), 50), (10, Some(0), 50), (10, Some(3), 0)]
-    {
-        assert_eq!(
-            draw(rows, pages, rows_per_page, 7),
-            [0_u64; 0],
-            "{rows} {pages:?} {rows_per_page}"
+}
+
+/// A task would only say that it has too few rows.
+#[test]
+fn what_has_no_rows_is_refused() {
+    // The last: rows that the rules speak of and the dataset has not.
+    for (rows, pages, rows_per_page, said) in [
+        (0, None, 50, None),
+        (0, Some(3), 50, None),
+        (10, Some(0), 50, None),
+        (10, Some(3), 0, None),
+        (2, Some(2), 100, Some(100_000)),
+    ] {
+        let rules = DatasetRules { rows: said, ..rules(pages, rows_per_page) };
+        let error = draw_rows(&Numbers(rows), &rules, &Seed::from(7)).unwrap_err();
+        let expected = format!(
+            "draw rows: there are none in the pages that were drawn; the dataset has {rows}"
         );
+        assert_eq!(error.to_string(), expected);
     }
 }
 

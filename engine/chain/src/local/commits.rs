@@ -11,6 +11,8 @@ use crate::timelock::{COMMIT_VERSION, MAX_COMMIT_BYTES, WeightsPayload};
 /// Weights that nobody can read before a round of the beacon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelockedCommit {
+    /// In which mechanism.
+    pub mechanism: u8,
     /// Whose.
     pub hotkey: String,
     /// When.
@@ -26,7 +28,7 @@ pub struct TimelockedCommit {
 pub struct CommitCall<'a> {
     /// The subnet that is meant.
     pub netuid: u16,
-    /// The mechanism that is meant; the subnet has one, 0.
+    /// The mechanism that is meant.
     pub mechanism: u8,
     /// The locked [`WeightsPayload`].
     pub ciphertext: &'a [u8],
@@ -61,42 +63,46 @@ impl State {
             |fine: bool, otherwise: WeightsRefusal| if fine { Ok(()) } else { Err(otherwise) };
         self.take_index();
         let block = self.block;
-        let known = call.netuid == subnet.netuid && call.mechanism == 0;
+        let known = call.netuid == subnet.netuid && subnet.mechanisms.has(call.mechanism);
         demand(known, WeightsRefusal::MechanismDoesNotExist)?;
         demand(subnet.commit_reveal, WeightsRefusal::CommitRevealDisabled)?;
         let is_readable = call.version == COMMIT_VERSION;
         demand(is_readable, WeightsRefusal::IncorrectCommitRevealVersion)?;
         let uid = self.ledger.uid(hotkey).ok_or(WeightsRefusal::HotKeyNotRegisteredInSubNet)?;
-        let last_update = self.ledger.neurons[uid].participant.last_update;
+        let last_update = self.ledger.neurons[uid].last_update(call.mechanism);
         let waited = has_waited(block, last_update, subnet);
         demand(waited, WeightsRefusal::CommittingWeightsTooFast)?;
         let epoch = self.epoch_index(subnet);
         let commits = self.ledger.commits.get(&epoch);
-        let own = commits.into_iter().flatten().filter(|one| one.hotkey == hotkey);
+        let is_own =
+            |one: &&TimelockedCommit| one.hotkey == hotkey && one.mechanism == call.mechanism;
+        let own = commits.into_iter().flatten().filter(is_own);
         demand(own.count() < MAX_UNREVEALED_COMMITS, WeightsRefusal::TooManyUnrevealedCommits)?;
         // The call itself cannot hold more bytes than these.
         let is_possible = call.round >= round && call.ciphertext.len() <= MAX_COMMIT_BYTES;
         demand(is_possible, WeightsRefusal::InvalidRevealRound)?;
         let commit = TimelockedCommit {
+            mechanism: call.mechanism,
             hotkey: hotkey.to_owned(),
             block,
             ciphertext: call.ciphertext.to_vec(),
             round: call.round,
         };
         let ledger = self.ledger_mut();
-        ledger.neurons[uid].participant.last_update = block;
+        let own = ledger.in_mechanism_mut(uid, call.mechanism);
+        own.ok_or(WeightsRefusal::MechanismDoesNotExist)?.last_update = block;
         ledger.commits.entry(epoch).or_default().push(commit);
         Ok(())
     }
 
-    /// Sets the weights of the commits whose epoch has come, and gives the
-    /// hotkeys of those that could be set. What cannot be opened yet waits until
+    /// Sets the weights of the commits whose epoch has come, one mechanism after
+    /// the other, and gives the mechanisms and hotkeys of those that could be set. What cannot be opened yet waits until
     /// the epoch is over; what is of an earlier one is forgotten.
     pub fn reveal(
         &mut self,
         subnet: &LocalSubnet,
         mut open: impl FnMut(&TimelockedCommit) -> Opened,
-    ) -> Vec<String> {
+    ) -> Vec<(u8, String)> {
         let now = self.epoch_index(subnet);
         let Some(epoch) = now.checked_sub(subnet.reveal_period_epochs) else { return Vec::new() };
         if self.ledger.commits.range(..=epoch).next().is_none() {
@@ -104,7 +110,8 @@ impl State {
         }
         let commits = &mut self.ledger_mut().commits;
         let later = commits.split_off(&(epoch + 1));
-        let due = std::mem::replace(commits, later).remove(&epoch).unwrap_or_default();
+        let mut due = std::mem::replace(commits, later).remove(&epoch).unwrap_or_default();
+        due.sort_by_key(|commit| commit.mechanism);
         let (mut revealed, mut waiting) = (Vec::new(), Vec::new());
         for commit in due {
             match open(&commit) {
@@ -113,13 +120,13 @@ impl State {
                 Opened::Weights(payload) => {
                     let call = WeightsCall {
                         netuid: subnet.netuid,
-                        mechanism: 0,
+                        mechanism: commit.mechanism,
                         uids: &payload.uids,
                         weights: &payload.values,
                         version_key: payload.version_key,
                     };
                     if self.set_revealed_weights(&commit.hotkey, &call, subnet).is_ok() {
-                        revealed.push(commit.hotkey);
+                        revealed.push((commit.mechanism, commit.hotkey));
                     }
                 }
             }

@@ -2,8 +2,8 @@
 //! epochs, without a network.
 //!
 //! What is left out of the real chain: fees, coldkeys, the market for tokens
-//! (emission is so much per block, and is not staked), the owner's cut, a second
-//! mechanism, and everything that only an owner or root may do. Nothing here looks at a clock:
+//! (emission is so much per block, and is not staked), the owner's cut,
+//! and everything that only an owner or root may do. Nothing here looks at a clock:
 //! a block is made when somebody asks for one.
 
 pub(crate) mod commits;
@@ -27,6 +27,8 @@ use evaltasks_core::yuma::{EpochRules, Outcome, max_upscaled};
 use commits::Opened;
 use state::State;
 pub use weights::WeightsCall;
+
+use crate::mechanism::Mechanisms;
 
 /// Blocks whose state can be asked for, as of a node that is no archive.
 pub const KEPT_BLOCKS: usize = 256;
@@ -56,6 +58,8 @@ pub struct LocalSubnet {
     pub commit_reveal: bool,
     /// Epochs from a commit to its weights.
     pub reveal_period_epochs: u64,
+    /// Each with weights of its own.
+    pub mechanisms: Mechanisms,
     /// When epochs are.
     pub schedule: EpochSchedule,
     /// Tempo and consensus.
@@ -85,6 +89,7 @@ impl Default for LocalSubnet {
             weights_version: 0,
             commit_reveal: false,
             reveal_period_epochs: 1,
+            mechanisms: Mechanisms::default(),
             schedule: EpochSchedule::SinceLast,
             epoch: EpochRules::default(),
         }
@@ -217,15 +222,16 @@ impl LocalChain {
         self.blocks().head().ledger.earned.get(hotkey).copied().unwrap_or_default()
     }
 
-    /// What the last epoch made of a hotkey, by the newest block; none before
-    /// its first.
-    pub fn outcome(&self, hotkey: &str) -> Option<Outcome> {
+    /// What the last epoch of a mechanism made of a hotkey, by the newest block;
+    /// none before its first.
+    pub fn outcome(&self, mechanism: u8, hotkey: &str) -> Option<Outcome> {
         let blocks = self.blocks();
         let ledger = &blocks.head().ledger;
-        ledger.neurons[ledger.uid(hotkey)?].outcome.clone()
+        ledger.neurons[ledger.uid(hotkey)?].outcome(mechanism).cloned()
     }
 
-    /// The chain as one validator sees it, who signs with this hotkey.
+    /// The chain as one validator of mechanism 0 sees it, who signs with this
+    /// hotkey.
     pub fn as_validator(&self, hotkey: &str) -> LocalValidator<&LocalChain> {
         LocalValidator::new(self, hotkey)
     }
@@ -259,13 +265,19 @@ impl Blocks {
 #[derive(Clone, Debug)]
 pub struct LocalValidator<C> {
     chain: C,
+    mechanism: u8,
     hotkey: String,
 }
 
 impl<C: Deref<Target = LocalChain>> LocalValidator<C> {
     /// See [`LocalChain::as_validator`].
     pub fn new(chain: C, hotkey: &str) -> LocalValidator<C> {
-        LocalValidator { chain, hotkey: hotkey.to_owned() }
+        LocalValidator { chain, mechanism: 0, hotkey: hotkey.to_owned() }
+    }
+
+    /// The same, of another mechanism.
+    pub fn of_mechanism(self, mechanism: u8) -> LocalValidator<C> {
+        LocalValidator { mechanism, ..self }
     }
 
     /// The chain itself.
@@ -290,7 +302,7 @@ impl<C: Deref<Target = LocalChain> + Send + Sync> Chain for LocalValidator<C> {
     }
 
     fn metagraph(&self, block: u64) -> Result<Metagraph, SourceError> {
-        self.chain.at(block, State::metagraph)
+        self.chain.at(block, |state| state.metagraph(self.mechanism))
     }
 
     /// Of those who are registered, in uid order.
@@ -299,7 +311,7 @@ impl<C: Deref<Target = LocalChain> + Send + Sync> Chain for LocalValidator<C> {
     }
 
     fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError> {
-        self.chain.at(block, State::weights)
+        self.chain.at(block, |state| state.weights(self.mechanism))
     }
 
     fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError> {
@@ -312,7 +324,7 @@ impl<C: Deref<Target = LocalChain> + Send + Sync> Chain for LocalValidator<C> {
         let subnet = &self.chain.subnet;
         let call = WeightsCall {
             netuid: subnet.netuid,
-            mechanism: 0,
+            mechanism: self.mechanism,
             uids: &uids,
             weights: &weights,
             version_key: subnet.weights_version,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use evaltasks_core::chain::Commitment;
 use evaltasks_core::commitment::MAX_COMMITMENT_BYTES;
-use evaltasks_core::yuma::{Outcome, Participant, epoch};
+use evaltasks_core::yuma::{EpochRules, Fixed, Outcome, Participant, epoch};
 
 use super::commits::{Opened, TimelockedCommit};
 use super::{Earned, EpochSchedule, LocalChainError, LocalSubnet};
+use crate::mechanism::MechanismWeight;
 
 /// A subnet at the end of a block, or while one is being made.
 #[derive(Clone, Debug, Default)]
@@ -52,15 +53,108 @@ pub struct Ledger {
 #[derive(Clone, Debug)]
 pub struct Registered {
     pub hotkey: String,
-    /// As the next epoch will see it, but for its stake.
-    pub participant: Participant,
+    /// Block of its registration.
+    pub registered_at: u64,
+    /// Whether its weights count in the next epoch, in any mechanism.
+    pub validator_permit: bool,
+    /// One for each mechanism of the subnet.
+    pub mechanisms: Vec<InMechanism>,
+    /// Of the last epoch; none before the first.
+    pub whole: Option<Whole>,
+}
+
+/// What a neuron has in each mechanism of its own.
+#[derive(Clone, Debug, Default)]
+pub struct InMechanism {
+    /// Block of its last weights.
+    pub last_update: u64,
+    /// What it gives others, (uid, weight).
+    pub weights: Vec<(u16, u16)>,
+    /// What the last epoch left, (uid, bond).
+    pub bonds: Vec<(u16, u16)>,
     /// Of the last epoch; none before the first.
     pub outcome: Option<Outcome>,
-    /// What the last epoch paid it, in units.
+}
+
+/// What an epoch makes of a neuron in the subnet as a whole: the sums over the
+/// mechanisms, each value times the mechanism's weight and rounded down.
+///
+/// Source: `epoch_with_mechanisms` of the runtime. Incentive has no such sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    pub consensus: u16,
+    pub dividends: u16,
+    pub validator_trust: u16,
+    /// In units. With several mechanisms this is less than was paid, as in the
+    /// runtime: it weighs what is a part already.
     pub emission: u64,
+    /// Share of all that was paid.
+    pub earned: Fixed,
+}
+
+impl Whole {
+    /// Adds what it is in one more mechanism, which has this share of the
+    /// emission.
+    fn add(&mut self, outcome: &Outcome, paid: u64, weight: MechanismWeight, share: Fixed) {
+        let weighted = |sum: u16, value: u16| {
+            let sum = u64::from(sum) + weight.of(value.into());
+            u16::try_from(sum).unwrap_or(u16::MAX)
+        };
+        self.consensus = weighted(self.consensus, outcome.consensus);
+        self.dividends = weighted(self.dividends, outcome.dividends);
+        self.validator_trust = weighted(self.validator_trust, outcome.validator_trust);
+        self.emission = self.emission.saturating_add(weight.of(paid));
+        let earned = outcome.miner_emission + outcome.validator_emission;
+        self.earned = self.earned + share * earned;
+    }
+}
+
+impl Registered {
+    /// What it has in a mechanism; none in one that the subnet has not.
+    pub fn in_mechanism(&self, mechanism: u8) -> Option<&InMechanism> {
+        self.mechanisms.get(usize::from(mechanism))
+    }
+
+    /// Block of its last weights in a mechanism; 0 for none.
+    pub fn last_update(&self, mechanism: u8) -> u64 {
+        self.in_mechanism(mechanism).map_or(0, |own| own.last_update)
+    }
+
+    /// What the last epoch made of it in a mechanism.
+    pub fn outcome(&self, mechanism: u8) -> Option<&Outcome> {
+        self.in_mechanism(mechanism)?.outcome.as_ref()
+    }
+
+    /// Whether it has set weights lately, in any mechanism.
+    pub fn is_active(&self, block: u64, rules: &EpochRules) -> bool {
+        self.mechanisms
+            .iter()
+            .any(|own| own.last_update.saturating_add(rules.activity_cutoff_blocks) >= block)
+    }
 }
 
 impl Ledger {
+    /// What a uid has in a mechanism, to be changed.
+    pub fn in_mechanism_mut(&mut self, uid: usize, mechanism: u8) -> Option<&mut InMechanism> {
+        self.neurons.get_mut(uid)?.mechanisms.get_mut(usize::from(mechanism))
+    }
+
+    /// The neurons as an epoch of a mechanism sees them.
+    fn participants(&self, mechanism: usize) -> Vec<Participant> {
+        let participant = |one: &Registered| {
+            let own = one.mechanisms.get(mechanism).cloned().unwrap_or_default();
+            Participant {
+                stake: self.stake(&one.hotkey),
+                validator_permit: one.validator_permit,
+                last_update: own.last_update,
+                registered_at: one.registered_at,
+                weights: own.weights,
+                bonds: own.bonds,
+            }
+        };
+        self.neurons.iter().map(participant).collect()
+    }
+
     pub fn uid(&self, hotkey: &str) -> Option<usize> {
         self.neurons.iter().position(|neuron| neuron.hotkey == hotkey)
     }
@@ -84,12 +178,13 @@ impl State {
 
     /// Begins the next block: emission comes in, commits are revealed, and an
     /// epoch takes place before any extrinsic when one is due. `open` is asked
-    /// for what was committed. Gives the hotkeys whose weights were revealed.
+    /// for what was committed. Gives the mechanisms and hotkeys whose weights
+    /// were revealed.
     pub fn begin_next(
         &mut self,
         subnet: &LocalSubnet,
         open: impl FnMut(&TimelockedCommit) -> Opened,
-    ) -> Vec<String> {
+    ) -> Vec<(u8, String)> {
         let is_due = self.block + 1 >= self.next_epoch(subnet);
         self.block += 1;
         self.extrinsics = 0;
@@ -126,27 +221,41 @@ impl State {
         }
     }
 
+    /// One epoch of each mechanism, with its part of the emission. All see the
+    /// permits of before.
     fn epoch(&mut self, subnet: &LocalSubnet) {
         let (block, pending) = (self.block, self.pending);
         let ledger = self.ledger_mut();
-        let participants: Vec<Participant> = ledger
-            .neurons
-            .iter()
-            .map(|one| Participant { stake: ledger.stake(&one.hotkey), ..one.participant.clone() })
+        let parts = subnet.mechanisms.emissions(pending);
+        let outcomes: Vec<Vec<Outcome>> = (0..parts.len())
+            .map(|mechanism| epoch(&ledger.participants(mechanism), block, &subnet.epoch))
             .collect();
-        let outcomes = epoch(&participants, block, &subnet.epoch);
         let mut paid = 0;
-        for (neuron, outcome) in ledger.neurons.iter_mut().zip(outcomes) {
-            let earned = ledger.earned.entry(neuron.hotkey.clone()).or_default();
-            let as_miner = outcome.miner_emission.share_of(pending);
-            let as_validator = outcome.validator_emission.share_of(pending);
-            earned.as_miner = earned.as_miner.saturating_add(as_miner);
-            earned.as_validator = earned.as_validator.saturating_add(as_validator);
-            paid += as_miner + as_validator;
-            neuron.emission = as_miner + as_validator;
-            neuron.participant.validator_permit = outcome.validator_permit;
-            neuron.participant.bonds.clone_from(&outcome.bonds);
-            neuron.outcome = Some(outcome);
+        for neuron in &mut ledger.neurons {
+            neuron.whole = Some(Whole::default());
+            neuron.validator_permit = false;
+        }
+        for (mechanism, (part, outcomes)) in parts.into_iter().zip(outcomes).enumerate() {
+            let weight = MechanismWeight::new(mechanism, part, pending);
+            let share = match pending {
+                0 if mechanism == 0 => Fixed::ONE,
+                _ => Fixed::ratio(part, pending.into()),
+            };
+            for (neuron, outcome) in ledger.neurons.iter_mut().zip(outcomes) {
+                let earned = ledger.earned.entry(neuron.hotkey.clone()).or_default();
+                let as_miner = outcome.miner_emission.share_of(part);
+                let as_validator = outcome.validator_emission.share_of(part);
+                earned.as_miner = earned.as_miner.saturating_add(as_miner);
+                earned.as_validator = earned.as_validator.saturating_add(as_validator);
+                paid += as_miner + as_validator;
+                neuron.validator_permit |= outcome.validator_permit;
+                let whole = neuron.whole.get_or_insert_default();
+                whole.add(&outcome, as_miner + as_validator, weight, share);
+                if let Some(own) = neuron.mechanisms.get_mut(mechanism) {
+                    own.bonds.clone_from(&outcome.bonds);
+                    own.outcome = Some(outcome);
+                }
+            }
         }
         self.pending = pending.saturating_sub(paid);
     }
@@ -163,10 +272,14 @@ impl State {
             free if free < usize::from(subnet.max_neurons) => free,
             _ => self.least_earning(subnet).ok_or(LocalChainError::NoPlace)?,
         };
-        let participant =
-            Participant { last_update: block, registered_at: block, ..Participant::default() };
-        let neuron =
-            Registered { hotkey: hotkey.to_owned(), participant, outcome: None, emission: 0 };
+        let own = InMechanism { last_update: block, ..InMechanism::default() };
+        let neuron = Registered {
+            hotkey: hotkey.to_owned(),
+            registered_at: block,
+            validator_permit: false,
+            mechanisms: vec![own; subnet.mechanisms.count().into()],
+            whole: None,
+        };
         let neurons = &mut self.ledger_mut().neurons;
         match neurons.get_mut(uid) {
             Some(place) => *place = neuron,
@@ -182,10 +295,9 @@ impl State {
         let candidates =
             neurons.filter(|(uid, _)| subnet.epoch.owner.map(usize::from) != Some(*uid));
         let worst = candidates.min_by_key(|(uid, one)| {
-            let registered_at = one.participant.registered_at;
-            let immune = self.block.saturating_sub(registered_at) < subnet.immunity_blocks;
-            let emission = one.outcome.as_ref().map(|o| o.miner_emission + o.validator_emission);
-            (immune, emission, registered_at, *uid)
+            let immune = self.block.saturating_sub(one.registered_at) < subnet.immunity_blocks;
+            let earned = one.whole.map(|whole| whole.earned);
+            (immune, earned, one.registered_at, *uid)
         });
         worst.map(|(uid, _)| uid)
     }
@@ -199,8 +311,12 @@ impl State {
         if data.len() > MAX_COMMITMENT_BYTES {
             return Err(LocalChainError::CommitmentTooLong { bytes: data.len() });
         }
-        let commitment =
-            Commitment { hotkey: hotkey.to_owned(), block, extrinsic_index, data: data.to_vec() };
+        let commitment = Commitment {
+            hotkey: hotkey.to_owned(),
+            block,
+            extrinsic_index: Some(extrinsic_index),
+            data: data.to_vec(),
+        };
         self.ledger_mut().commitments.insert(hotkey.to_owned(), commitment);
         Ok((block, extrinsic_index))
     }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::commits::{CommitCall, TimelockedCommit};
 use super::*;
 use crate::WeightsPayload;
+use crate::mechanism::Mechanisms;
 
 const TEMPO: u64 = 20;
 
@@ -92,8 +93,8 @@ fn commitments_have_their_place() {
         .iter()
         .map(|one| (one.hotkey.as_str(), one.block, one.extrinsic_index, one.data.as_slice()))
         .collect();
-    let expected: [(&str, u64, u32, &[u8]); 2] =
-        [("m2", TEMPO + 1, 4, b"second"), ("m3", TEMPO + 1, 0, b"late")];
+    let expected: [(&str, u64, Option<u32>, &[u8]); 2] =
+        [("m2", TEMPO + 1, Some(4), b"second"), ("m3", TEMPO + 1, Some(0), b"late")];
     assert_eq!(found, expected);
 }
 
@@ -218,7 +219,7 @@ fn an_epoch_pays_what_consensus_says() {
     assert!(units * 4 / 9 - paid("v2").as_validator < 10);
     chain.set_weights("v2", &call(&[2, 3, 4], &[65535, 20000, 5000])).unwrap();
     produce_until(&chain, 2 * TEMPO);
-    let outcome = |hotkey| chain.outcome(hotkey).unwrap();
+    let outcome = |hotkey| chain.outcome(0, hotkey).unwrap();
     let incentives = ["v2", "m3", "m4"].map(|hotkey| outcome(hotkey).incentive);
     assert_eq!(incentives, [35396, 29166, 972]);
     assert_eq!(["v1", "v2"].map(|hotkey| outcome(hotkey).dividends), [52140, 13394]);
@@ -279,6 +280,163 @@ fn committing(change: impl FnOnce(&mut LocalSubnet)) -> (LocalSubnet, State) {
         state.begin_next(&subnet, |_| Opened::NotYet);
     }
     (subnet, state)
+}
+
+/// A subnet of two mechanisms, with these shares of emission.
+fn two_mechanisms(split: [u16; 2]) -> LocalSubnet {
+    let mechanisms = Mechanisms::new(2).unwrap().with_split(&split).unwrap();
+    LocalSubnet { mechanisms, ..subnet() }
+}
+
+#[test]
+fn a_mechanism_that_is_there_is_no_objection() {
+    use WeightsRefusal::*;
+    let check = |change: fn(&mut LocalSubnet), hotkey, mechanism, uids: &[u16], expected| {
+        let mut subnet = two_mechanisms([32768, 32767]);
+        change(&mut subnet);
+        let chain = started(subnet);
+        let weights = vec![1; uids.len()];
+        let sent = WeightsCall { mechanism, ..call(uids, &weights) };
+        assert_eq!(chain.set_weights(hotkey, &sent), expected, "{hotkey} {mechanism} {uids:?}");
+    };
+    let plain: fn(&mut LocalSubnet) = |_| ();
+    let locked: fn(&mut LocalSubnet) = |subnet| subnet.commit_reveal = true;
+    let staked: fn(&mut LocalSubnet) = |subnet| subnet.epoch.stake_threshold = 1;
+    check(locked, "m9", 2, &[9; 6], Err(CommitRevealEnabled));
+    check(plain, "m9", 2, &[9; 6], Err(MechanismDoesNotExist));
+    check(plain, "m9", 1, &[9; 6], Err(UidsLengthExceedUidsInSubNet));
+    check(plain, "m9", 1, &[9, 9], Err(HotKeyNotRegisteredInSubNet));
+    check(staked, "m2", 1, &[9, 9], Err(NotEnoughStakeToSetWeights));
+    check(plain, "m2", 1, &[9, 9], Err(NeuronNoValidatorPermit));
+    check(plain, "v0", 1, &[9, 9], Err(DuplicateUids));
+    check(plain, "v0", 1, &[2, 3], Ok(()));
+    check(plain, "v0", 255, &[2, 3], Err(MechanismDoesNotExist));
+}
+
+#[test]
+fn mechanisms_have_weights_and_rate_limits_of_their_own() {
+    let chain = started(two_mechanisms([32768, 32767]));
+    let of = |mechanism| chain.as_validator("v0").of_mechanism(mechanism);
+    of(0).set_weights(&[(2, 1.0)]).unwrap();
+    chain.produce_block();
+    // The weights of the one are no reason to wait for the other.
+    of(1).set_weights(&[(3, 1.0)]).unwrap();
+    chain.produce_block();
+    let too_fast = WeightsRefusal::SettingWeightsTooFast;
+    for mechanism in [0, 1] {
+        let sent = WeightsCall { mechanism, ..call(&[2], &[1]) };
+        assert_eq!(chain.set_weights("v0", &sent), Err(too_fast));
+    }
+    let seen = |mechanism| {
+        let block = of(mechanism).block().unwrap();
+        let last_update = of(mechanism).metagraph(block).unwrap().neurons[0].last_update;
+        (of(mechanism).weights(block).unwrap()[0].clone(), last_update)
+    };
+    assert_eq!(seen(0), (vec![(2, 65535)], TEMPO + 1));
+    assert_eq!(seen(1), (vec![(3, 65535)], TEMPO + 2));
+    assert_eq!(seen(2), (vec![], 0));
+}
+
+/// Each mechanism is worked out on a chain that has it alone, and on one that
+/// has both: incentives are the same, and pay is the part of the split.
+#[test]
+fn an_epoch_of_each_mechanism_pays_its_part() {
+    let weights = [[[2, 3], [3, 1]], [[2, 3], [1, 4]]];
+    let alone = |mechanism: usize| {
+        let chain = started(subnet());
+        for (hotkey, uids) in [("v0", &weights[mechanism][0]), ("v1", &weights[mechanism][0])] {
+            chain.set_weights(hotkey, &call(uids, &weights[mechanism][1])).unwrap();
+        }
+        produce_until(&chain, 2 * TEMPO);
+        chain
+    };
+    let alone = [alone(0), alone(1)];
+    let hotkeys = ["v0", "v1", "m2", "m3"];
+    for split in [[13107, 52428], [65535, 0], [0, 65535]] {
+        let both = started(two_mechanisms(split));
+        for (mechanism, [uids, shares]) in (0..).zip(&weights) {
+            for hotkey in ["v0", "v1"] {
+                let sent = WeightsCall { mechanism, ..call(uids, shares) };
+                both.set_weights(hotkey, &sent).unwrap();
+            }
+        }
+        let before: Vec<Earned> = hotkeys.map(|hotkey| both.earned(hotkey)).into();
+        produce_until(&both, 2 * TEMPO);
+        for (hotkey, before) in hotkeys.into_iter().zip(before) {
+            let mut expected = 0.0;
+            for (mechanism, alone) in (0..).zip(&alone) {
+                let found = both.outcome(mechanism, hotkey).unwrap();
+                assert_eq!(found, alone.outcome(0, hotkey).unwrap(), "{hotkey} {mechanism}");
+                let outcome = found.miner_emission.to_f64() + found.validator_emission.to_f64();
+                expected += outcome * f64::from(split[usize::from(mechanism)]) / 65_535.0;
+            }
+            let now = both.earned(hotkey);
+            let paid = now.as_miner + now.as_validator - before.as_miner - before.as_validator;
+            let paid = paid as f64 / (TEMPO * UNITS_PER_TOKEN) as f64;
+            assert!((paid - expected).abs() < 1e-6, "{hotkey} {split:?}: {paid} for {expected}");
+        }
+    }
+}
+
+/// 13107 of 65535 is a fifth, the other four fifths.
+#[test]
+fn the_whole_is_the_weighted_sum_of_the_mechanisms() {
+    let chain = started(two_mechanisms([13107, 52428]));
+    for (mechanism, hotkey) in [(0, "v0"), (0, "v1"), (1, "v0")] {
+        let sent = WeightsCall { mechanism, ..call(&[2, 3], &[1, 1]) };
+        chain.set_weights(hotkey, &sent).unwrap();
+    }
+    produce_until(&chain, 2 * TEMPO);
+    let dividends = |mechanism, hotkey| chain.outcome(mechanism, hotkey).unwrap().dividends;
+    for hotkey in ["v0", "v1"] {
+        let parts = [dividends(0, hotkey), dividends(1, hotkey)].map(u64::from);
+        // Steps of 2^-64 make a whole step less of what comes out even.
+        let least = (parts[0] / 5).saturating_sub(1) + (parts[1] * 4 / 5).saturating_sub(1);
+        let most = parts[0] / 5 + parts[1] * 4 / 5;
+        let view = chain.as_validator("v0");
+        let uid = usize::from(hotkey == "v1");
+        let neuron = view.metagraph(view.block().unwrap()).unwrap().neurons[uid].clone();
+        let found = (neuron.dividends * 65_535.0).round() as u64;
+        assert!((least..=most).contains(&found), "{hotkey}: {found} of {parts:?}");
+    }
+    assert_eq!((dividends(1, "v0"), dividends(1, "v1")), (65535, 0));
+    assert!(dividends(0, "v0") > dividends(0, "v1") && dividends(0, "v1") > 20_000);
+}
+
+#[test]
+fn commits_are_of_a_mechanism() {
+    use WeightsRefusal::*;
+    let (subnet, mut state) = committing(|subnet| subnet.mechanisms = Mechanisms::new(2).unwrap());
+    let sent = |mechanism, round| CommitCall { mechanism, ..locked(round) };
+    let refused = |state: &mut State, call| state.commit_timelocked("v0", &call, &subnet, 100);
+    assert_eq!(refused(&mut state, sent(2, 99)), Err(MechanismDoesNotExist));
+    assert_eq!(refused(&mut state, sent(1, 99)), Err(InvalidRevealRound));
+    assert_eq!(refused(&mut state, sent(1, 100)), Ok(()));
+    assert_eq!(refused(&mut state, sent(1, 100)), Err(CommittingWeightsTooFast));
+    assert_eq!(refused(&mut state, sent(0, 100)), Ok(()));
+    let mut revealed = Vec::new();
+    while revealed.is_empty() {
+        revealed = state.begin_next(&subnet, |commit| {
+            let uids = vec![2 + u16::from(commit.mechanism)];
+            let hotkey = Vec::new();
+            Opened::Weights(WeightsPayload { hotkey, uids, values: vec![7], version_key: 0 })
+        });
+    }
+    // The mechanisms in their order, and not the commits in theirs.
+    assert_eq!(revealed, [(0, "v0".to_owned()), (1, "v0".to_owned())]);
+    assert_eq!(state.weights(0)[0], [(2, 65535)]);
+    assert_eq!(state.weights(1)[0], [(3, 65535)]);
+
+    // Ten commits of the one leave room in the other.
+    let (subnet, mut state) = committing(|subnet| {
+        subnet.mechanisms = Mechanisms::new(2).unwrap();
+        subnet.rate_limit_blocks = 0;
+    });
+    let mut send = |mechanism| state.commit_timelocked("v0", &sent(mechanism, 100), &subnet, 100);
+    for _ in 0..10 {
+        assert_eq!(send(1), Ok(()));
+    }
+    assert_eq!((send(1), send(0)), (Err(TooManyUnrevealedCommits), Ok(())));
 }
 
 fn locked(round: u64) -> CommitCall<'static> {
@@ -347,7 +505,8 @@ proptest! {
                 true => Opened::Weights(payload.clone()),
                 false => Opened::NotYet,
             };
-            for hotkey in state.begin_next(&subnet, open) {
+            for (mechanism, hotkey) in state.begin_next(&subnet, open) {
+                prop_assert_eq!(mechanism, 0);
                 prop_assert_eq!(hotkey.as_str(), "v0");
                 revealed.push((state.block, state.epoch_index(&subnet)));
             }
@@ -358,7 +517,7 @@ proptest! {
             prop_assert_eq!(*index, epoch + period);
             prop_assert!(*at >= block + delay);
             let weights = vec![(2, 65535), (3, 65535)];
-            prop_assert_eq!(&state.ledger.neurons[0].participant.weights, &weights);
+            prop_assert_eq!(&state.ledger.neurons[0].mechanisms[0].weights, &weights);
         }
         // It shows unless its round comes after its epoch.
         let (first, length) = match schedule {

@@ -2,23 +2,23 @@
 
 use evaltasks_core::chain::{Commitment, Metagraph, Neuron, WeightRules};
 
-use super::state::{Registered, State};
+use super::state::{InMechanism, Registered, State};
 use super::{LocalSubnet, UNITS_PER_TOKEN};
 use crate::timelock::COMMIT_VERSION;
 
 impl State {
-    /// All neurons.
-    pub fn metagraph(&self) -> Metagraph {
+    /// All neurons, with what they are in a mechanism.
+    pub fn metagraph(&self, mechanism: u8) -> Metagraph {
         let ledger = &self.ledger;
         let neuron = |(uid, one): (usize, &Registered)| Neuron {
             uid: uid as u16,
             hotkey: one.hotkey.clone(),
             stake: ledger.stake(&one.hotkey) as f64 / UNITS_PER_TOKEN as f64,
-            validator_permit: one.participant.validator_permit,
-            last_update: one.participant.last_update,
-            registered_at: one.participant.registered_at,
-            incentive: share(one.outcome.as_ref().map(|outcome| outcome.incentive)),
-            dividends: share(one.outcome.as_ref().map(|outcome| outcome.dividends)),
+            validator_permit: one.validator_permit,
+            last_update: one.last_update(mechanism),
+            registered_at: one.registered_at,
+            incentive: share(one.outcome(mechanism).map(|outcome| outcome.incentive)),
+            dividends: share(one.whole.map(|whole| whole.dividends)),
         };
         let neurons = ledger.neurons.iter().enumerate().map(neuron).collect();
         Metagraph { block: self.block, neurons }
@@ -31,9 +31,10 @@ impl State {
         ledger.neurons.iter().filter_map(of).collect()
     }
 
-    /// What each neuron gives others, in uid order.
-    pub fn weights(&self) -> Vec<Vec<(u16, u16)>> {
-        self.ledger.neurons.iter().map(|one| one.participant.weights.clone()).collect()
+    /// What each neuron gives others in a mechanism, in uid order.
+    pub fn weights(&self, mechanism: u8) -> Vec<Vec<(u16, u16)>> {
+        let weights = |own: Option<&InMechanism>| own.map_or(Vec::new(), |own| own.weights.clone());
+        self.ledger.neurons.iter().map(|one| weights(one.in_mechanism(mechanism))).collect()
     }
 
     /// What is demanded of weights.

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use evaltasks_core::chain::WeightsRefusal;
-use evaltasks_core::yuma::Participant;
 
 use super::LocalSubnet;
 use super::state::{Ledger, State};
@@ -14,7 +13,7 @@ use super::state::{Ledger, State};
 pub struct WeightsCall<'a> {
     /// The subnet that is meant.
     pub netuid: u16,
-    /// The mechanism that is meant; the subnet has one, 0.
+    /// The mechanism that is meant.
     pub mechanism: u8,
     /// Whom the weights are for.
     pub uids: &'a [u16],
@@ -36,9 +35,10 @@ impl State {
         self.take_index();
         let block = self.block;
         let uid = check(&self.ledger, block, hotkey, call, subnet, Way::Plain)?;
-        let participant = &mut self.ledger_mut().neurons[uid].participant;
-        participant.weights = stored(call);
-        participant.last_update = block;
+        let own = self.ledger_mut().in_mechanism_mut(uid, call.mechanism);
+        let own = own.ok_or(WeightsRefusal::MechanismDoesNotExist)?;
+        own.weights = stored(call);
+        own.last_update = block;
         Ok(())
     }
 
@@ -50,7 +50,8 @@ impl State {
         subnet: &LocalSubnet,
     ) -> Result<(), WeightsRefusal> {
         let uid = check(&self.ledger, self.block, hotkey, call, subnet, Way::Revealed)?;
-        self.ledger_mut().neurons[uid].participant.weights = stored(call);
+        let own = self.ledger_mut().in_mechanism_mut(uid, call.mechanism);
+        own.ok_or(WeightsRefusal::MechanismDoesNotExist)?.weights = stored(call);
         Ok(())
     }
 }
@@ -81,20 +82,20 @@ fn check(
     demand(!(is_plain && subnet.commit_reveal), WeightsRefusal::CommitRevealEnabled)?;
     demand(call.netuid != 0, WeightsRefusal::CanNotSetRootNetworkWeights)?;
     demand(uids.len() == weights.len(), WeightsRefusal::WeightVecNotEqualSize)?;
-    let known = call.netuid == subnet.netuid && call.mechanism == 0;
+    let known = call.netuid == subnet.netuid && subnet.mechanisms.has(call.mechanism);
     demand(known, WeightsRefusal::MechanismDoesNotExist)?;
     demand(uids.len() <= neurons, WeightsRefusal::UidsLengthExceedUidsInSubNet)?;
     let uid = ledger.uid(hotkey).ok_or(WeightsRefusal::HotKeyNotRegisteredInSubNet)?;
-    let Participant { validator_permit, last_update, .. } = ledger.neurons[uid].participant;
+    let neuron = &ledger.neurons[uid];
     let is_owner = subnet.epoch.owner.map(usize::from) == Some(uid);
     let enough = ledger.stake(hotkey) >= subnet.epoch.stake_threshold || is_owner;
     demand(enough, WeightsRefusal::NotEnoughStakeToSetWeights)?;
     let recent = subnet.weights_version == 0 || version_key >= subnet.weights_version;
     demand(recent, WeightsRefusal::IncorrectWeightVersionKey)?;
-    let waited = has_waited(block, last_update, subnet);
+    let waited = has_waited(block, neuron.last_update(call.mechanism), subnet);
     demand(waited || !is_plain, WeightsRefusal::SettingWeightsTooFast)?;
     let for_itself = matches!(uids, [only] if usize::from(*only) == uid);
-    let permitted = validator_permit || for_itself || is_owner;
+    let permitted = neuron.validator_permit || for_itself || is_owner;
     demand(permitted, WeightsRefusal::NeuronNoValidatorPermit)?;
     let distinct: BTreeSet<u16> = uids.iter().copied().collect();
     demand(distinct.len() == uids.len(), WeightsRefusal::DuplicateUids)?;
@@ -106,7 +107,8 @@ fn check(
     Ok(uid)
 }
 
-/// Whether the rate limit lets a neuron set or commit weights.
+/// Whether the rate limit lets a neuron set or commit weights, whose last ones in
+/// the same mechanism are of `last_update`.
 pub fn has_waited(block: u64, last_update: u64, subnet: &LocalSubnet) -> bool {
     block.saturating_sub(last_update) >= subnet.rate_limit_blocks || last_update == 0
 }

@@ -1,14 +1,17 @@
 //! The runtime's functions that clients call by name.
 
-use evaltasks_core::yuma::Outcome;
 use parity_scale_codec::Encode;
 use subxt::dynamic::Value;
 
 use super::runtime::RuntimeError;
 use super::state::Snapshot;
-use super::storage::{account, bonding, is_active, registration};
+use super::storage::{account, bonding, emission, incentive, is_active, registration};
 use super::value::{as_account, as_number, as_numbers, list, none, number, numbers, some, truths};
-use crate::local::state::Registered;
+use crate::local::state::{Registered, Whole};
+use crate::mechanism::storage_index;
+
+/// What functions that name no mechanism tell of.
+const FIRST_MECHANISM: u8 = 0;
 
 /// Why a function gave nothing. Reads after "failed to ...".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,29 +71,34 @@ fn answer(
     let is_subnet = first.and_then(as_number) == Some(now.subnet.netuid);
     let of_subnet = |value: Value| if is_subnet { some(value) } else { none() };
     let mechanism = arguments.get(1).and_then(as_number::<u8>);
+    let mechanism = mechanism.filter(|one| is_subnet && now.subnet.mechanisms.has(*one));
     Ok(Some(match (api, method) {
         ("AuraApi", "slot_duration") => number(now.block_time_ms),
         ("AccountNonceApi", "account_nonce") => {
             number(first.and_then(as_account).map_or(0, |account| now.nonce(&account)))
         }
         ("SubnetInfoRuntimeApi", "get_metagraph") => {
-            of_subnet(Value::named_composite(metagraph(now)))
+            of_subnet(Value::named_composite(metagraph(now, FIRST_MECHANISM)))
         }
         ("SubnetInfoRuntimeApi", "get_mechagraph") => {
-            let is_known = is_subnet && mechanism == Some(0);
-            if is_known { some(Value::named_composite(metagraph(now))) } else { none() }
+            mechanism.map_or_else(none, |mechanism| some(mechagraph(now, mechanism)))
+        }
+        ("SubnetInfoRuntimeApi", "get_all_mechagraphs") => {
+            list((0..now.subnet.mechanisms.count()).map(|one| some(mechagraph(now, one))))
         }
         ("SubnetInfoRuntimeApi", "get_all_metagraphs") => {
-            list([some(Value::named_composite(metagraph(now)))])
+            list([some(Value::named_composite(metagraph(now, FIRST_MECHANISM)))])
         }
         ("SubnetInfoRuntimeApi", "get_selective_metagraph") => {
             let wanted = arguments.get(1).and_then(as_numbers).unwrap_or_default();
-            of_subnet(selective(now, method, &wanted)?)
+            of_subnet(selective(now, FIRST_MECHANISM, method, &wanted)?)
         }
         ("SubnetInfoRuntimeApi", "get_selective_mechagraph") => {
             let wanted = arguments.get(2).and_then(as_numbers).unwrap_or_default();
-            let is_known = is_subnet && mechanism == Some(0);
-            if is_known { some(selective(now, method, &wanted)?) } else { none() }
+            match mechanism {
+                Some(mechanism) => some(selective(now, mechanism, method, &wanted)?),
+                None => none(),
+            }
         }
         (
             "SubnetInfoRuntimeApi",
@@ -100,10 +108,8 @@ fn answer(
             | "get_subnet_info_v2"
             | "get_dynamic_info"
             | "get_subnet_state",
-        ) => of_subnet(Value::named_composite(metagraph(now).into_iter().chain(parameters(now)))),
-        ("SubnetInfoRuntimeApi", "get_all_dynamic_info") => {
-            list([some(Value::named_composite(metagraph(now).into_iter().chain(parameters(now))))])
-        }
+        ) => of_subnet(everything(now)),
+        ("SubnetInfoRuntimeApi", "get_all_dynamic_info") => list([some(everything(now))]),
         ("SubnetInfoRuntimeApi", "get_next_epoch_start_block") => {
             of_subnet(number(now.state.next_epoch(&now.subnet)))
         }
@@ -122,10 +128,31 @@ fn answer(
     }))
 }
 
+/// What the subnet is in its first mechanism, and its parameters.
+fn everything(now: &Snapshot) -> Value {
+    Value::named_composite(metagraph(now, FIRST_MECHANISM).into_iter().chain(parameters(now)))
+}
+
+/// The metagraph of a mechanism. Its netuid is the key of what the mechanism has
+/// of its own, as in the runtime.
+fn mechagraph(now: &Snapshot, mechanism: u8) -> Value {
+    let index = storage_index(now.subnet.netuid, mechanism);
+    let fields = metagraph(now, mechanism).into_iter();
+    Value::named_composite(fields.map(|(name, value)| match name {
+        "netuid" => (name, number(index)),
+        _ => (name, value),
+    }))
+}
+
 /// A metagraph of which only some fields are wanted, by their place.
-fn selective(now: &Snapshot, method: &str, wanted: &[u16]) -> Result<Value, RuntimeError> {
+fn selective(
+    now: &Snapshot,
+    mechanism: u8,
+    method: &str,
+    wanted: &[u16],
+) -> Result<Value, RuntimeError> {
     let names = now.runtime.api_result_fields("SubnetInfoRuntimeApi", method)?;
-    let fields = metagraph(now).into_iter().chain(selective_only(now));
+    let fields = metagraph(now, mechanism).into_iter().chain(selective_only(now));
     let mut fields: Vec<(&str, Value)> = fields.collect();
     let values = names.into_iter().enumerate().map(|(place, name)| {
         let is_wanted = wanted.iter().any(|one| usize::from(*one) == place);
@@ -146,9 +173,9 @@ fn text(text: &str) -> Value {
     Value::from_bytes(text)
 }
 
-/// Everything that a metagraph says, by the names of its fields; those that
-/// nothing here stands for are 0.
-fn metagraph(now: &Snapshot) -> Vec<(&'static str, Value)> {
+/// Everything that a metagraph says of a mechanism, by the names of its fields;
+/// those that nothing here stands for are 0.
+fn metagraph(now: &Snapshot, mechanism: u8) -> Vec<(&'static str, Value)> {
     let (subnet, state) = (&now.subnet, &now.state);
     let (rules, ledger) = (&subnet.epoch, &state.ledger);
     let neurons = &ledger.neurons;
@@ -157,8 +184,8 @@ fn metagraph(now: &Snapshot) -> Vec<(&'static str, Value)> {
     let accounts = |of: fn(&Snapshot, &Registered) -> [u8; 32]| {
         list(neurons.iter().map(|one| Value::from_bytes(of(now, one))))
     };
-    let outcome = |value: fn(&Outcome) -> u16| {
-        numbers(neurons.iter().map(move |one| one.outcome.as_ref().map_or(0, value)))
+    let whole = |value: fn(&Whole) -> u16| {
+        numbers(neurons.iter().map(move |one| one.whole.as_ref().map_or(0, value)))
     };
     let stakes = || numbers(neurons.iter().map(|one| ledger.stake(&one.hotkey)));
     let owner = rules.owner.and_then(|uid| neurons.get(usize::from(uid)));
@@ -224,16 +251,16 @@ fn metagraph(now: &Snapshot) -> Vec<(&'static str, Value)> {
         ("identities", list(neurons.iter().map(|_| none()))),
         ("axons", list(neurons.iter().map(|_| axon()))),
         ("active", truths(neurons.iter().map(|one| is_active(one, now)))),
-        ("validator_permit", truths(neurons.iter().map(|one| one.participant.validator_permit))),
+        ("validator_permit", truths(neurons.iter().map(|one| one.validator_permit))),
         ("pruning_score", list([])),
-        ("last_update", numbers(neurons.iter().map(|one| one.participant.last_update))),
-        ("emission", numbers(neurons.iter().map(|one| one.emission))),
-        ("dividends", outcome(|one| one.dividends)),
-        ("incentives", outcome(|one| one.incentive)),
-        ("consensus", outcome(|one| one.consensus)),
+        ("last_update", numbers(neurons.iter().map(|one| one.last_update(mechanism)))),
+        ("emission", numbers(neurons.iter().map(emission))),
+        ("dividends", whole(|one| one.dividends)),
+        ("incentives", numbers(neurons.iter().map(|one| incentive(one, mechanism)))),
+        ("consensus", whole(|one| one.consensus)),
         ("trust", list([])),
         ("rank", list([])),
-        ("block_at_registration", numbers(neurons.iter().map(|one| one.participant.registered_at))),
+        ("block_at_registration", numbers(neurons.iter().map(|one| one.registered_at))),
         ("alpha_stake", stakes()),
         ("tao_stake", numbers(neurons.iter().map(|_| 0_u64))),
         ("total_stake", stakes()),
@@ -248,8 +275,7 @@ const DEFAULT_ALPHA: (u16, u16) = (45_875, 58_982);
 /// What only a metagraph of chosen fields says.
 fn selective_only(now: &Snapshot) -> [(&'static str, Value); 2] {
     let neurons = now.state.ledger.neurons.iter();
-    let validators =
-        (0_u16..).zip(neurons.clone()).filter(|(_, one)| one.participant.validator_permit);
+    let validators = (0_u16..).zip(neurons.clone()).filter(|(_, one)| one.validator_permit);
     let commitments = neurons.filter_map(|one| {
         let bytes = registration(now, &one.hotkey);
         let who = account(&one.hotkey)?;
@@ -306,9 +332,11 @@ fn axon() -> Value {
 
 fn neuron(now: &Snapshot, uid: usize, one: &Registered) -> Value {
     let ledger = &now.state.ledger;
-    let outcome = |value: fn(&Outcome) -> u16| number(one.outcome.as_ref().map_or(0, value));
-    let pairs =
-        |pairs: &[(u16, u16)]| list(pairs.iter().map(|&(uid, share)| numbers([uid, share])));
+    let whole = |value: fn(&Whole) -> u16| number(one.whole.as_ref().map_or(0, value));
+    let own = one.in_mechanism(FIRST_MECHANISM);
+    let pairs = |pairs: Option<&Vec<(u16, u16)>>| {
+        list(pairs.into_iter().flatten().map(|&(uid, share)| numbers([uid, share])))
+    };
     let owner = coldkey(now, one);
     let stake = list([list([Value::from_bytes(owner), number(ledger.stake(&one.hotkey))])]);
     Value::named_composite([
@@ -321,16 +349,16 @@ fn neuron(now: &Snapshot, uid: usize, one: &Registered) -> Value {
         ("prometheus_info", axon()),
         ("stake", stake),
         ("rank", number(0_u8)),
-        ("emission", number(one.emission)),
-        ("incentive", outcome(|one| one.incentive)),
-        ("consensus", outcome(|one| one.consensus)),
+        ("emission", number(emission(one))),
+        ("incentive", number(incentive(one, FIRST_MECHANISM))),
+        ("consensus", whole(|one| one.consensus)),
         ("trust", number(0_u8)),
-        ("validator_trust", outcome(|one| one.validator_trust)),
-        ("dividends", outcome(|one| one.dividends)),
-        ("last_update", number(one.participant.last_update)),
-        ("validator_permit", Value::bool(one.participant.validator_permit)),
-        ("weights", pairs(&one.participant.weights)),
-        ("bonds", pairs(&one.participant.bonds)),
+        ("validator_trust", whole(|one| one.validator_trust)),
+        ("dividends", whole(|one| one.dividends)),
+        ("last_update", number(one.last_update(FIRST_MECHANISM))),
+        ("validator_permit", Value::bool(one.validator_permit)),
+        ("weights", pairs(own.map(|own| &own.weights))),
+        ("bonds", pairs(own.map(|own| &own.bonds))),
         ("pruning_score", number(0_u8)),
     ])
 }

@@ -12,6 +12,7 @@ use super::value::{as_numbers, number};
 use crate::Address;
 use crate::local::commits::CommitCall;
 use crate::local::{LocalChainError, WeightsCall};
+use crate::mechanism::storage_index;
 
 /// What somebody asks the chain for.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +132,8 @@ impl Call {
                 };
                 now.state.set_weights(&hotkey, &call, &subnet)?;
                 let uid = now.state.ledger.uid(&hotkey).unwrap_or_default() as u16;
-                Ok(vec![Event::of_subtensor("WeightsSet", [number(*netuid), number(uid)])])
+                let index = storage_index(*netuid, *mechanism);
+                Ok(vec![Event::of_subtensor("WeightsSet", [number(index), number(uid)])])
             }
             Call::CommitWeights { netuid, mechanism, ciphertext, round, version } => {
                 let call = CommitCall {
@@ -143,7 +145,8 @@ impl Call {
                 };
                 now.state.commit_timelocked(&hotkey, &call, &subnet, now.round())?;
                 let hash = Value::from_bytes(blake2_256(ciphertext));
-                let fields = [Value::from_bytes(signer), number(*netuid), hash, number(*round)];
+                let index = number(storage_index(*netuid, *mechanism));
+                let fields = [Value::from_bytes(signer), index, hash, number(*round)];
                 Ok(vec![Event::of_subtensor("TimelockedWeightsCommitted", fields)])
             }
             Call::SetCommitment { netuid, data, info } => {

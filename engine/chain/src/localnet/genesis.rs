@@ -70,7 +70,7 @@ impl Genesis {
             if let Ok(uid) = state.register(&one.hotkey, &self.subnet) {
                 let neurons = &mut state.ledger_mut().neurons;
                 if let Some(neuron) = neurons.get_mut(usize::from(uid)) {
-                    neuron.participant.validator_permit = one.stake > 0;
+                    neuron.validator_permit = one.stake > 0;
                 }
             }
         }

@@ -241,32 +241,34 @@ impl Localnet {
         neurons.map(|neuron| neuron.hotkey.clone()).collect()
     }
 
-    /// The subnet after a block of the best chain, as it is in memory: neurons,
-    /// commitments and rules. None where the state is not kept.
-    pub fn view(&self, block: u32) -> Option<SubnetView> {
+    /// A mechanism of the subnet after a block of the best chain, as it is in
+    /// memory: neurons, commitments and rules. None where the state is not kept.
+    pub fn view(&self, mechanism: u8, block: u32) -> Option<SubnetView> {
         let (hash, state) = self.node.blocks(|blocks| {
             let block = blocks.at(block)?;
             Some((block.hash, block.state.clone()?))
         })?;
         Some(SubnetView {
             block_hash: to_hex(&hash),
-            metagraph: state.state.metagraph(),
+            metagraph: state.state.metagraph(mechanism),
             commitments: state.state.commitments(),
+            undecodable: Vec::new(),
             rules: state.state.weight_rules(&state.subnet),
         })
     }
 
-    /// What each neuron gives others after the newest block, in uid order.
-    pub fn weights(&self) -> Vec<Vec<(u16, u16)>> {
-        self.node.best_state().map(|state| state.state.weights()).unwrap_or_default()
+    /// What each neuron gives others in a mechanism after the newest block, in uid
+    /// order.
+    pub fn weights(&self, mechanism: u8) -> Vec<Vec<(u16, u16)>> {
+        self.node.best_state().map(|state| state.state.weights(mechanism)).unwrap_or_default()
     }
 
-    /// What the last epoch made of a hotkey, by the newest block; none before
-    /// its first.
-    pub fn outcome(&self, hotkey: &str) -> Option<Outcome> {
+    /// What the last epoch of a mechanism made of a hotkey, by the newest block;
+    /// none before its first.
+    pub fn outcome(&self, mechanism: u8, hotkey: &str) -> Option<Outcome> {
         let state = self.node.best_state()?;
         let neurons = &state.state.ledger.neurons;
-        neurons.iter().find(|one| one.hotkey == hotkey)?.outcome.clone()
+        neurons.iter().find(|one| one.hotkey == hotkey)?.outcome(mechanism).cloned()
     }
 
     /// Where it stands.

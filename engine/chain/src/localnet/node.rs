@@ -16,10 +16,12 @@ use super::pool::{INVALID_REVEAL_ROUND, Invalid, Pending, Pool, Rejection, STAKE
 use super::runtime::{Runtime, RuntimeError};
 use super::state::{Event, Phase, Snapshot, encode_events};
 use super::storage::account;
+use super::value::number;
 use super::{LocalnetError, MAX_BLOCK_EXTRINSICS, MAX_QUEUED_HEADS};
 use crate::Address;
 use crate::beacon::Beacon;
 use crate::local::commits::{Opened, TimelockedCommit};
+use crate::mechanism::storage_index;
 use crate::timelock::{WeightsPayload, unlock};
 
 /// See the module.
@@ -255,15 +257,17 @@ impl Node {
             return Ok(());
         };
         let runtime = Arc::clone(&before.runtime);
-        let number = parent.header.number + 1;
+        let height = parent.header.number + 1;
         let mut now = Snapshot::clone(&before);
         now.parent = parent.hash;
-        now.timestamp_ms = self.genesis.timestamp_ms(number);
+        now.timestamp_ms = self.genesis.timestamp_ms(height);
         let round = now.round();
         let revealed = now.state.begin_next(&now.subnet, |one| self.open(one, round));
         let mut events = Vec::new();
-        for hotkey in revealed.iter().filter_map(|hotkey| account(hotkey)) {
-            let fields = [Value::u128(now.subnet.netuid.into()), Value::from_bytes(hotkey)];
+        for (mechanism, hotkey) in revealed {
+            let Some(hotkey) = account(&hotkey) else { continue };
+            let index = number(storage_index(now.subnet.netuid, mechanism));
+            let fields = [index, Value::from_bytes(hotkey)];
             events.push((
                 Phase::Initialization,
                 Event::of_subtensor("TimelockedWeightsRevealed", fields),
@@ -275,7 +279,7 @@ impl Node {
         let mut included = Vec::new();
         while with_pool && extrinsics.len() < MAX_BLOCK_EXTRINSICS {
             let next = |signer: &[u8; 32]| now.nonce(signer);
-            let Some(pending) = inner.pool.take(number.into(), next) else { break };
+            let Some(pending) = inner.pool.take(height.into(), next) else { break };
             let Signed { signer, call, bytes, .. } = &pending.signed;
             now.use_nonce(signer);
             let phase = Phase::Extrinsic(extrinsics.len() as u32);
@@ -300,7 +304,7 @@ impl Node {
         now.events = encode_events(events, &runtime)?;
         let header = Header {
             parent: parent.hash,
-            number,
+            number: height,
             state_root: state_root(&parent.header, &now, inner.salt),
             extrinsics_root: blake2_256(&extrinsics.encode()),
         };

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evaltasks_core::yuma::{Bonding, LiquidAlpha, Outcome};
+use evaltasks_core::yuma::{Bonding, LiquidAlpha};
 use parity_scale_codec::{Compact, Encode};
 use sha2::{Digest, Sha256};
 use subxt::dynamic::Value;
@@ -16,7 +16,8 @@ use crate::Address;
 use crate::beacon::{Beacon, GENESIS_MS, PERIOD_MS};
 use crate::local::LocalSubnet;
 use crate::local::commits::TimelockedCommit;
-use crate::local::state::Registered;
+use crate::local::state::{Registered, Whole};
+use crate::mechanism::storage_index;
 use crate::timelock::COMMIT_VERSION;
 
 /// Hashes of earlier blocks that are in storage.
@@ -32,6 +33,9 @@ pub fn storage(now: &Snapshot, blocks: &Blocks, beacon: &Beacon) -> Result<Stora
     system(&mut writer, now, blocks)?;
     subnet(&mut writer, now)?;
     neurons(&mut writer, now)?;
+    for mechanism in 0..now.subnet.mechanisms.count() {
+        of_mechanism(&mut writer, now, mechanism)?;
+    }
     commitments(&mut writer, now)?;
     timelocks(&mut writer, now, beacon)?;
     Ok(writer.storage)
@@ -142,26 +146,29 @@ fn subnet(writer: &mut Writer<'_>, now: &Snapshot) -> Result<(), RuntimeError> {
         ("LastEpochBlock", number(now.state.last_epoch)),
         ("SubnetEpochIndex", number(now.state.epochs)),
         ("RevealPeriodEpochs", number(subnet.reveal_period_epochs)),
+        ("MechanismCountCurrent", number(subnet.mechanisms.count())),
     ];
     for (entry, value) in of_subnet {
         writer.put(SUBTENSOR, entry, std::slice::from_ref(&netuid), &value)?;
+    }
+    if let Some(split) = subnet.mechanisms.split() {
+        let split = numbers(split.iter().copied());
+        writer.put(SUBTENSOR, "MechanismEmissionSplit", std::slice::from_ref(&netuid), &split)?;
     }
     writer.put(SUBTENSOR, "TotalNetworks", &[], &number(2_u8))?;
     writer.put(SUBTENSOR, "StakeThreshold", &[], &number(rules.stake_threshold))?;
     writer.put(SUBTENSOR, "NetworksAdded", &[number(0_u8)], &Value::bool(true))?;
 
-    let outcome = |value: fn(&Outcome) -> u16| {
-        numbers(neurons.iter().map(move |one| one.outcome.as_ref().map_or(0, value)))
+    let whole = |value: fn(&Whole) -> u16| {
+        numbers(neurons.iter().map(move |one| one.whole.as_ref().map_or(0, value)))
     };
     let by_uid = [
         ("Active", truths(neurons.iter().map(|one| is_active(one, now)))),
-        ("Consensus", outcome(|one| one.consensus)),
-        ("Incentive", outcome(|one| one.incentive)),
-        ("Dividends", outcome(|one| one.dividends)),
-        ("ValidatorTrust", outcome(|one| one.validator_trust)),
-        ("Emission", numbers(neurons.iter().map(|one| one.emission))),
-        ("LastUpdate", numbers(neurons.iter().map(|one| one.participant.last_update))),
-        ("ValidatorPermit", truths(neurons.iter().map(|one| one.participant.validator_permit))),
+        ("Consensus", whole(|one| one.consensus)),
+        ("Dividends", whole(|one| one.dividends)),
+        ("ValidatorTrust", whole(|one| one.validator_trust)),
+        ("Emission", numbers(neurons.iter().map(emission))),
+        ("ValidatorPermit", truths(neurons.iter().map(|one| one.validator_permit))),
     ];
     for (entry, value) in by_uid {
         writer.put(SUBTENSOR, entry, std::slice::from_ref(&netuid), &value)?;
@@ -176,17 +183,9 @@ fn neurons(writer: &mut Writer<'_>, now: &Snapshot) -> Result<(), RuntimeError> 
     for (uid, one) in ledger.neurons.iter().enumerate() {
         let Some(hotkey) = account(&one.hotkey).map(Value::from_bytes) else { continue };
         let of_uid = [netuid.clone(), number(uid as u16)];
-        let registered = number(one.participant.registered_at);
+        let registered = number(one.registered_at);
         writer.put(SUBTENSOR, "Keys", &of_uid, &hotkey)?;
         writer.put(SUBTENSOR, "BlockAtRegistration", &of_uid, &registered)?;
-        for (entry, pairs) in
-            [("Weights", &one.participant.weights), ("Bonds", &one.participant.bonds)]
-        {
-            if !pairs.is_empty() {
-                let pair = |&(uid, share): &(u16, u16)| numbers([uid, share]);
-                writer.put(SUBTENSOR, entry, &of_uid, &list(pairs.iter().map(pair)))?;
-            }
-        }
         let of_hotkey = [netuid.clone(), hotkey.clone()];
         writer.put(SUBTENSOR, "Uids", &of_hotkey, &number(uid as u16))?;
         let member = [hotkey.clone(), netuid.clone()];
@@ -207,22 +206,53 @@ fn neurons(writer: &mut Writer<'_>, now: &Snapshot) -> Result<(), RuntimeError> 
     Ok(())
 }
 
-/// Weights that nobody can read yet, and the beacon that opens them.
-fn timelocks(writer: &mut Writer<'_>, now: &Snapshot, beacon: &Beacon) -> Result<(), RuntimeError> {
-    writer.put(SUBTENSOR, "CommitRevealWeightsVersion", &[], &number(COMMIT_VERSION))?;
-    let netuid = number(now.subnet.netuid);
-    let mut rounds = BTreeSet::from([now.round()]);
+/// What each mechanism has of its own.
+fn of_mechanism(
+    writer: &mut Writer<'_>,
+    now: &Snapshot,
+    mechanism: u8,
+) -> Result<(), RuntimeError> {
+    let index = number(storage_index(now.subnet.netuid, mechanism));
+    let neurons = &now.state.ledger.neurons;
+    let by_uid = [
+        ("Incentive", numbers(neurons.iter().map(|one| incentive(one, mechanism)))),
+        ("LastUpdate", numbers(neurons.iter().map(|one| one.last_update(mechanism)))),
+    ];
+    for (entry, value) in by_uid {
+        writer.put(SUBTENSOR, entry, std::slice::from_ref(&index), &value)?;
+    }
+    for (uid, one) in (0_u16..).zip(neurons) {
+        let Some(own) = one.in_mechanism(mechanism) else { continue };
+        for (entry, pairs) in [("Weights", &own.weights), ("Bonds", &own.bonds)] {
+            if !pairs.is_empty() {
+                let pair = |&(uid, share): &(u16, u16)| numbers([uid, share]);
+                let keys = [index.clone(), number(uid)];
+                writer.put(SUBTENSOR, entry, &keys, &list(pairs.iter().map(pair)))?;
+            }
+        }
+    }
     for (epoch, commits) in &now.state.ledger.commits {
         let commit = |one: &TimelockedCommit| {
             let who = Value::from_bytes(account(&one.hotkey)?);
             let bytes = Value::from_bytes(&one.ciphertext);
             Some(list([who, number(one.block), bytes, number(one.round)]))
         };
-        let value = list(commits.iter().filter_map(commit));
-        let keys = [netuid.clone(), number(*epoch)];
-        writer.put(SUBTENSOR, "TimelockedWeightCommits", &keys, &value)?;
-        rounds.extend(commits.iter().map(|one| one.round).filter(|round| *round <= now.round()));
+        let own = commits.iter().filter(|one| one.mechanism == mechanism);
+        let own: Vec<Value> = own.filter_map(commit).collect();
+        if !own.is_empty() {
+            let keys = [index.clone(), number(*epoch)];
+            writer.put(SUBTENSOR, "TimelockedWeightCommits", &keys, &list(own))?;
+        }
     }
+    Ok(())
+}
+
+/// The beacon, and the signatures that open what is committed.
+fn timelocks(writer: &mut Writer<'_>, now: &Snapshot, beacon: &Beacon) -> Result<(), RuntimeError> {
+    writer.put(SUBTENSOR, "CommitRevealWeightsVersion", &[], &number(COMMIT_VERSION))?;
+    let mut rounds = BTreeSet::from([now.round()]);
+    let commits = now.state.ledger.commits.values().flatten();
+    rounds.extend(commits.map(|one| one.round).filter(|round| *round <= now.round()));
     let bytes = |bytes: &[u8]| Value::from_bytes(bytes);
     let config = Value::named_composite([
         ("public_key", bytes(beacon.public().as_bytes())),
@@ -298,7 +328,17 @@ pub fn account(address: &str) -> Option<[u8; 32]> {
 
 /// Whether a neuron has set weights lately.
 pub fn is_active(neuron: &Registered, now: &Snapshot) -> bool {
-    neuron.participant.is_active(now.state.block, &now.subnet.epoch)
+    neuron.is_active(now.state.block, &now.subnet.epoch)
+}
+
+/// What the last epoch paid a neuron, as the chain tells it.
+pub fn emission(neuron: &Registered) -> u64 {
+    neuron.whole.map_or(0, |whole| whole.emission)
+}
+
+/// Its share of what a mechanism's miners got.
+pub fn incentive(neuron: &Registered, mechanism: u8) -> u16 {
+    neuron.outcome(mechanism).map_or(0, |outcome| outcome.incentive)
 }
 
 /// Whether bonds are those of Yuma 3, and whether their pace is.

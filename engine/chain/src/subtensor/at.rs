@@ -15,7 +15,8 @@ use subxt::utils::H256;
 use super::SubtensorError;
 use super::config::SubtensorConfig;
 use super::connection::Link;
-use crate::limits::{MAX_ENTRIES, MECHANISM_STRIDE};
+use crate::limits::MAX_ENTRIES;
+use crate::mechanism::storage_index;
 
 /// A client for one block.
 pub type BlockClient = ClientAtBlock<SubtensorConfig, OnlineClientAtBlockImpl<SubtensorConfig>>;
@@ -32,7 +33,7 @@ pub struct Subnet {
 impl Subnet {
     /// The key of what each mechanism has of its own.
     pub fn index(self) -> u16 {
-        u16::from(self.mechanism).saturating_mul(MECHANISM_STRIDE).saturating_add(self.netuid)
+        storage_index(self.netuid, self.mechanism)
     }
 }
 

@@ -18,7 +18,8 @@ const PALLET: &str = "Commitments";
 /// Bytes of the largest field with a length in its name, `Raw128`.
 const MAX_RAW_BYTES: usize = 128;
 
-/// Why a commitment was not written. Reads after "failed to ...".
+/// Why a commitment was not written. Reads after "failed to ...". A refusal is
+/// told as part of it, so that it is no source.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// More than a field of the chain has.
@@ -37,10 +38,10 @@ pub enum CommitError {
     },
     /// The chain looked at it and said no.
     #[error("commit: {0}")]
-    Refused(#[from] CommitRefusal),
+    Refused(CommitRefusal),
     /// It was not about the commitment.
     #[error("commit: {0}")]
-    Extrinsic(#[from] ExtrinsicRefusal),
+    Extrinsic(ExtrinsicRefusal),
     /// It is on the chain, and is not what was sent.
     #[error("commit: the chain has something else than was sent, at block {block}")]
     ReadBack {
@@ -50,6 +51,18 @@ pub enum CommitError {
     /// The chain was not reached, or said nothing.
     #[error("commit")]
     Chain(#[source] SubtensorError),
+}
+
+impl From<CommitRefusal> for CommitError {
+    fn from(refusal: CommitRefusal) -> CommitError {
+        CommitError::Refused(refusal)
+    }
+}
+
+impl From<ExtrinsicRefusal> for CommitError {
+    fn from(refusal: ExtrinsicRefusal) -> CommitError {
+        CommitError::Extrinsic(refusal)
+    }
 }
 
 /// What the chain has against a commitment, by the names that the runtime gives

@@ -97,37 +97,82 @@ impl<R: TypeResolver> Visitor for DataVisitor<R> {
 
 /// Where commitments stand in their blocks, as far as it was looked up.
 #[derive(Default)]
-pub struct Places(Mutex<BTreeMap<(u64, [u8; 32]), u32>>);
+pub struct Places(Mutex<BTreeMap<Place, u32>>);
+
+/// A block, and who committed in it.
+type Place = (u64, [u8; 32]);
+
+/// See [`SubnetView`](evaltasks_core::chain::SubnetView).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Those that can be decoded.
+    pub commitments: Vec<Commitment>,
+    /// Hotkeys of the others.
+    pub undecodable: Vec<String>,
+}
 
 /// What the neurons of a metagraph have committed, in their order.
 ///
 /// `selected` has it where the runtime gives it with the metagraph; else the
-/// storage is read. What cannot be decoded is left out: it is its miner's
-/// problem.
+/// storage is read. The chain takes nothing that its own types do not allow, so
+/// that what cannot be decoded is not its miner's fault.
 pub async fn commitments(
     at: &At,
     hotkeys: &[AccountId32],
     selected: Option<&Selected<'_>>,
     places: &Places,
-) -> Result<Vec<Commitment>, SubtensorError> {
+) -> Result<Committed, SubtensorError> {
     let given = selected.and_then(|selected| selected.part::<CommitmentFields>().ok());
-    let mut found = match given.and_then(|fields| fields.commitments) {
+    let found = match given.and_then(|fields| fields.commitments) {
         Some(given) => decoded(at, given)?,
         None => stored(at).await?,
     };
-    let mut known: Vec<(&AccountId32, Registration)> = Vec::with_capacity(hotkeys.len());
-    known.extend(hotkeys.iter().filter_map(|key| Some((key, found.remove(&key.0)?))));
+    let (known, undecodable) = sorted_out(hotkeys, found)?;
     let order = places.look_up(at, &known).await;
     let commitment = |(key, registration): (&AccountId32, Registration)| Commitment {
         hotkey: Address(key.0).to_string(),
         block: registration.block,
-        extrinsic_index: order.get(&(registration.block, key.0)).copied().unwrap_or(0),
+        extrinsic_index: order.get(&(registration.block, key.0)).copied().unwrap_or(Some(0)),
         data: registration.data(),
     };
-    Ok(known.into_iter().map(commitment).collect())
+    Ok(Committed { commitments: known.into_iter().map(commitment).collect(), undecodable })
 }
 
-type ByHotkey = BTreeMap<[u8; 32], Registration>;
+/// None for what cannot be decoded.
+type ByHotkey = BTreeMap<[u8; 32], Option<Registration>>;
+
+type Known<'a> = Vec<(&'a AccountId32, Registration)>;
+
+/// Commitments of hotkeys, in their order, and the hotkeys of those that cannot
+/// be decoded. When that is all of them, the runtime has another form.
+fn sorted_out(
+    hotkeys: &[AccountId32],
+    mut found: ByHotkey,
+) -> Result<(Known<'_>, Vec<String>), SubtensorError> {
+    let mut known = Vec::with_capacity(hotkeys.len());
+    let mut undecodable = Vec::new();
+    for key in hotkeys {
+        match found.remove(&key.0) {
+            Some(Some(registration)) => known.push((key, registration)),
+            Some(None) => undecodable.push(Address(key.0).to_string()),
+            None => {}
+        }
+    }
+    match &undecodable[..] {
+        [] => {}
+        some if known.is_empty() => {
+            let problem = format!("none of {} can be decoded", some.len());
+            let item = format!("{PALLET}::{ENTRY}").into();
+            return Err(SubtensorError::Malformed { item, problem });
+        }
+        [first, ..] => tracing::warn!(
+            hotkey = first.as_str(),
+            count = undecodable.len(),
+            "commitments cannot be decoded; what was known of their hotkeys stays"
+        ),
+    }
+    Ok((known, undecodable))
+}
 
 fn decoded(at: &At, given: Vec<(AccountId32, Vec<u8>)>) -> Result<ByHotkey, SubtensorError> {
     let metadata = at.metadata();
@@ -138,38 +183,27 @@ fn decoded(at: &At, given: Vec<(AccountId32, Vec<u8>)>) -> Result<ByHotkey, Subt
         .ok_or(SubtensorError::Missing { item: format!("{PALLET}::{ENTRY}").into() })?;
     let registration = |(key, bytes): (AccountId32, Vec<u8>)| {
         let found = Registration::decode_as_type(&mut &bytes[..], type_id, metadata.types());
-        keep(key, found.ok())
+        (key.0, found.ok())
     };
-    Ok(given.into_iter().filter_map(registration).collect())
+    Ok(given.into_iter().map(registration).collect())
 }
 
 async fn stored(at: &At) -> Result<ByHotkey, SubtensorError> {
     let prefix = (at.subnet.netuid,);
     let entries = at.entries::<(u16, AccountId32), _, Registration>(PALLET, ENTRY, prefix).await?;
-    Ok(entries.into_iter().filter_map(|((_, key), found)| keep(key, found)).collect())
-}
-
-fn keep(key: AccountId32, found: Option<Registration>) -> Option<([u8; 32], Registration)> {
-    if found.is_none() {
-        tracing::debug!(hotkey = %Address(key.0), "a commitment cannot be decoded");
-    }
-    Some((key.0, found?))
+    Ok(entries.into_iter().map(|((_, key), found)| (key.0, found)).collect())
 }
 
 impl Places {
     /// The places of commitments that share their block with another: only of
     /// those can it matter. The newest blocks are looked up first, so many in a
-    /// view; what is not found is left out.
+    /// view; what is not known yet is none.
     async fn look_up(
         &self,
         at: &At,
         commitments: &[(&AccountId32, Registration)],
-    ) -> BTreeMap<(u64, [u8; 32]), u32> {
-        let mut by_block = BTreeMap::<u64, BTreeSet<[u8; 32]>>::new();
-        for (key, registration) in commitments {
-            by_block.entry(registration.block).or_default().insert(key.0);
-        }
-        by_block.retain(|_, keys| keys.len() > 1);
+    ) -> BTreeMap<Place, Option<u32>> {
+        let by_block = shared_blocks(commitments);
         let mut bodies = 0;
         for (&block, keys) in by_block.iter().rev() {
             if keys.iter().all(|key| self.kept().contains_key(&(block, *key))) {
@@ -197,15 +231,32 @@ impl Places {
                 ),
             }
         }
-        let kept = self.kept();
-        let wanted =
-            by_block.iter().flat_map(|(block, keys)| keys.iter().map(|key| (*block, *key)));
-        wanted.filter_map(|place| Some((place, *kept.get(&place)?))).collect()
+        self.among(&by_block)
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, BTreeMap<(u64, [u8; 32]), u32>> {
+    /// What is known of the places in these blocks.
+    fn among(&self, blocks: &SharedBlocks) -> BTreeMap<Place, Option<u32>> {
+        let kept = self.kept();
+        let wanted = blocks.iter().flat_map(|(block, keys)| keys.iter().map(|key| (*block, *key)));
+        wanted.map(|place| (place, kept.get(&place).copied())).collect()
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who committed in a block, by blocks.
+type SharedBlocks = BTreeMap<u64, BTreeSet<[u8; 32]>>;
+
+/// The blocks with more than one commitment.
+fn shared_blocks(commitments: &[(&AccountId32, Registration)]) -> SharedBlocks {
+    let mut by_block = SharedBlocks::new();
+    for (key, registration) in commitments {
+        by_block.entry(registration.block).or_default().insert(key.0);
+    }
+    by_block.retain(|_, keys| keys.len() > 1);
+    by_block
 }
 
 /// Index of each hotkey's last extrinsic in a block that sets a commitment; of
@@ -288,6 +339,42 @@ mod tests {
         check(&encoded(5, &[&raw[..5]]), None);
         check(&encoded(5, &[&[255]]), None);
         check(&[], None);
+    }
+
+    fn registration(block: u64) -> Registration {
+        Registration { block, info: Info { fields: Vec::new() } }
+    }
+
+    #[test]
+    fn a_commitment_that_cannot_be_decoded_is_not_withdrawn() {
+        let keys = [1, 2, 3].map(|byte| AccountId32([byte; 32]));
+        let found = |some: &[(u8, bool)]| {
+            let entry = |&(byte, good): &(u8, bool)| ([byte; 32], good.then(|| registration(6)));
+            sorted_out(&keys, some.iter().map(entry).collect())
+        };
+        let (known, undecodable) = found(&[(3, true), (1, false), (9, false)]).unwrap();
+        assert_eq!(known, [(&keys[2], registration(6))]);
+        assert_eq!(undecodable, [Address([1; 32]).to_string()]);
+        let (known, undecodable) = found(&[]).unwrap();
+        assert!(known.is_empty() && undecodable.is_empty());
+        let all = found(&[(1, false), (2, false)]).err().unwrap().to_string();
+        let expected = "read Commitments::CommitmentOf of the chain: none of 2 can be decoded";
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_place_that_was_not_read_is_not_the_first() {
+        let keys = [1, 2, 3].map(|byte| AccountId32([byte; 32]));
+        let blocks = [6, 6, 7].map(registration);
+        let commitments: Vec<_> = keys.iter().zip(blocks).collect();
+        let shared = shared_blocks(&commitments);
+        assert_eq!(shared.keys().copied().collect::<Vec<u64>>(), [6]);
+        let places = Places::default();
+        let unknown = [((6, [1; 32]), None), ((6, [2; 32]), None)];
+        assert_eq!(places.among(&shared), unknown.into());
+        places.kept().extend([((6, [1; 32]), 2), ((6, [2; 32]), 1)]);
+        let known = [((6, [1; 32]), Some(2)), ((6, [2; 32]), Some(1))];
+        assert_eq!(places.among(&shared), known.into());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jsonrpsee::ws_client::{WsClient, WsClientBuilder};
 use rand_core::{OsRng, RngCore};
@@ -25,7 +25,8 @@ use super::error::Cause;
 use super::{Endpoint, SubtensorError};
 use crate::limits::{
     CALL_TIME, CONNECT_TIME, FIRST_PAUSE, LONGEST_PAUSE, MAX_ANSWER_BYTES, MAX_ENDPOINTS,
-    MAX_QUESTION_BYTES, MAX_ROUNDS, MAX_WAITING_NOTICES, MAX_WAITING_QUESTIONS, READ_TIME,
+    MAX_LAG_BLOCKS, MAX_QUESTION_BYTES, MAX_ROUNDS, MAX_WAITING_NOTICES, MAX_WAITING_QUESTIONS,
+    READ_TIME, STANDSTILL_TIME,
 };
 
 /// Entries of a map that are asked for at once.
@@ -37,6 +38,8 @@ pub trait World: Send + Sync + 'static {
     fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Later<'a, Result<Dialed, Cause>>;
     /// Lets time pass.
     fn pause(&self, time: Duration) -> Later<'_, ()>;
+    /// By a clock that never jumps.
+    fn now(&self) -> Instant;
     /// Any number, each as likely.
     fn random(&self) -> u32;
 }
@@ -77,6 +80,10 @@ impl World for Outside {
         Box::pin(tokio::time::sleep(time))
     }
 
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
     fn random(&self) -> u32 {
         OsRng.next_u32()
     }
@@ -108,6 +115,8 @@ struct State {
     current: usize,
     /// Hash of the first block, of the first endpoint that answered.
     genesis: Option<H256>,
+    /// The newest block that a node has shown, and when.
+    newest: Option<(u64, Instant)>,
 }
 
 impl Connection {
@@ -127,7 +136,8 @@ impl Connection {
     /// The node that is connected, unless another is looked for right now.
     pub fn endpoint(&self) -> Option<Endpoint> {
         let state = self.state.try_lock().ok()?;
-        state.link.as_ref().map(|link| link.endpoint.clone())
+        let link = state.link.as_ref().filter(|link| (link.is_connected)());
+        link.map(|link| link.endpoint.clone())
     }
 
     /// Reads something from the first node that has it: a node that fails is
@@ -210,6 +220,38 @@ impl Connection {
     /// Lets time pass.
     pub async fn pause(&self, time: Duration) {
         self.world.pause(time).await;
+    }
+
+    /// Takes note of the last final block of a node. One that is far behind
+    /// another, or stands still, is left for the next one, if there is any.
+    ///
+    /// After a standstill every node may show what it has: it may have been the
+    /// newest block that was wrong.
+    pub async fn note_head(&self, link: &Arc<Link>, block: u64) {
+        let now = self.world.now();
+        let mut state = self.state.lock().await;
+        let (newest, since) = match state.newest {
+            Some((newest, since)) if newest >= block => (newest, since),
+            _ => {
+                state.newest = Some((block, now));
+                return;
+            }
+        };
+        let stands = now.saturating_duration_since(since) >= STANDSTILL_TIME;
+        if !stands && newest - block <= MAX_LAG_BLOCKS {
+            return;
+        }
+        if stands {
+            state.newest = None;
+        }
+        let endpoint = &link.endpoint;
+        let why = if stands { "it shows no newer block" } else { "it is far behind" };
+        tracing::warn!(%endpoint, block, newest, why, "the chain's node is of no use");
+        let is_current = state.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
+        if is_current && self.endpoints.len() > 1 {
+            state.link = None;
+            self.advance(&mut state);
+        }
     }
 
     /// Goes on to the next node, if this one is still the one in use.

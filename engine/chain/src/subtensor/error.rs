@@ -91,6 +91,16 @@ pub enum SubtensorError {
         /// The last.
         last: u64,
     },
+    /// Not one of the subnet's.
+    #[error("find mechanism {mechanism} of subnet {netuid}: it has {count}, which begin with 0")]
+    NoMechanism {
+        /// Which.
+        mechanism: u8,
+        /// Of which subnet.
+        netuid: u16,
+        /// How many there are.
+        count: u8,
+    },
     /// There is nothing to sign with.
     #[error("sign for the chain: no hotkey was given")]
     NoHotkey,
@@ -108,6 +118,7 @@ impl SubtensorError {
             self,
             SubtensorError::Missing { .. }
                 | SubtensorError::NotFinal { .. }
+                | SubtensorError::NoMechanism { .. }
                 | SubtensorError::NoHotkey
         )
     }

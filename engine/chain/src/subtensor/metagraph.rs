@@ -5,8 +5,8 @@ use futures_util::future::try_join_all;
 use subxt::utils::AccountId32;
 
 use super::SubtensorError;
-use super::at::At;
-use super::commitments::{Places, commitments};
+use super::at::{At, Subnet};
+use super::commitments::{Committed, Places, commitments};
 use super::rules::weight_rules;
 use super::selective::{COMMITMENTS, NEURONS, NeuronFields, RULES, Selected, select};
 use crate::Address;
@@ -17,39 +17,65 @@ const PALLET: &str = "SubtensorModule";
 /// What is given to all is this.
 const WHOLE: f64 = u16::MAX as f64;
 
+/// That the subnet has the mechanism: the first is there in every one.
+pub async fn has_mechanism(at: &At) -> Result<(), SubtensorError> {
+    const COUNT: &str = "MechanismCountCurrent";
+    let Subnet { netuid, mechanism } = at.subnet;
+    if mechanism == 0 {
+        return Ok(());
+    }
+    // Runtimes without it have one mechanism for each subnet.
+    let count = match at.has(PALLET, COUNT) {
+        true => at.value::<_, u8>(PALLET, COUNT, (netuid,)).await?.unwrap_or(1),
+        false => 1,
+    };
+    match mechanism < count {
+        true => Ok(()),
+        false => Err(SubtensorError::NoMechanism { mechanism, netuid, count }),
+    }
+}
+
 /// Everything of a subnet at a block.
 pub async fn view(at: &At, places: &Places) -> Result<SubnetView, SubtensorError> {
+    has_mechanism(at).await?;
     let selected = select(at, &[NEURONS, COMMITMENTS, RULES]).await?;
     let (hotkeys, metagraph) = neurons(at, selected.as_ref()).await?;
+    let committed = commitments(at, &hotkeys, selected.as_ref(), places).await?;
+    let Committed { commitments, undecodable } = committed;
     Ok(SubnetView {
         block_hash: format!("{:?}", at.client.block_hash()),
         metagraph,
-        commitments: commitments(at, &hotkeys, selected.as_ref(), places).await?,
+        commitments,
+        undecodable,
         rules: weight_rules(at, selected.as_ref()).await?,
     })
 }
 
 /// The neurons alone.
 pub async fn metagraph(at: &At) -> Result<Metagraph, SubtensorError> {
+    has_mechanism(at).await?;
     let selected = select(at, &[NEURONS]).await?;
     Ok(neurons(at, selected.as_ref()).await?.1)
 }
 
 /// What is demanded of weights.
 pub async fn rules(at: &At) -> Result<WeightRules, SubtensorError> {
+    has_mechanism(at).await?;
     let selected = select(at, &[RULES]).await?;
     weight_rules(at, selected.as_ref()).await
 }
 
 /// What the neurons have committed.
 pub async fn all_commitments(at: &At, places: &Places) -> Result<Vec<Commitment>, SubtensorError> {
+    has_mechanism(at).await?;
     let selected = select(at, &[NEURONS, COMMITMENTS]).await?;
     let (hotkeys, _) = neurons(at, selected.as_ref()).await?;
-    commitments(at, &hotkeys, selected.as_ref(), places).await
+    Ok(commitments(at, &hotkeys, selected.as_ref(), places).await?.commitments)
 }
 
 /// What each neuron gives others, in the order of uids.
 pub async fn weights(at: &At) -> Result<Vec<Vec<(u16, u16)>>, SubtensorError> {
+    has_mechanism(at).await?;
     let count = neuron_count(at).await?;
     let mut rows = vec![Vec::new(); count];
     let given =
@@ -74,10 +100,13 @@ pub async fn neurons(
     at: &At,
     selected: Option<&Selected<'_>>,
 ) -> Result<(Vec<AccountId32>, Metagraph), SubtensorError> {
-    let columns = match selected {
+    let mut columns = match selected {
         Some(selected) => Columns::selected(selected.part()?)?,
         None => Columns::stored(at).await?,
     };
+    if at.subnet.mechanism != 0 {
+        columns.fill();
+    }
     let metagraph = columns.metagraph(at.number())?;
     Ok((columns.hotkeys, metagraph))
 }
@@ -137,6 +166,14 @@ impl Columns {
             stake,
             hotkeys,
         })
+    }
+
+    /// A mechanism that was added to a subnet has no lists before its first epoch,
+    /// and the chain takes what is not in them as 0.
+    fn fill(&mut self) {
+        let count = self.hotkeys.len().min(MAX_NEURONS);
+        self.last_update.resize(self.last_update.len().max(count), 0);
+        self.incentives.resize(self.incentives.len().max(count), 0);
     }
 
     fn metagraph(&self, block: u64) -> Result<Metagraph, SubtensorError> {

@@ -50,7 +50,8 @@ pub struct SubtensorOptions {
     pub endpoints: Vec<Endpoint>,
     /// Number of the subnet.
     pub netuid: u16,
-    /// Number of the mechanism that weights are for; most subnets have one, 0.
+    /// Number of the mechanism that is read and that weights are for; most subnets
+    /// have one, 0.
     pub mechanism: u8,
     /// The version that weights are set with; the subnet's own where none is
     /// given.
@@ -118,6 +119,20 @@ impl Subtensor {
         self.client.connection.endpoint()
     }
 
+    /// That the subnet has the mechanism, at the last final block.
+    ///
+    /// # Errors
+    /// [`SubtensorError::NoMechanism`], and a chain that was not reached.
+    pub fn check_mechanism(&self) -> Result<(), SubtensorError> {
+        self.wait(|client| async move {
+            let subnet = client.subnet;
+            let check = |link: Arc<Link>| async move {
+                metagraph::has_mechanism(&At::last_final(link, subnet).await?).await
+            };
+            client.connection.read("the number of mechanisms", check).await
+        })
+    }
+
     /// Writes the hotkey's commitment in place of its last: as one field, the
     /// smallest that holds it. Returns once it is final and was read back.
     ///
@@ -183,12 +198,13 @@ impl Drop for Subtensor {
 /// The newest block is the last that is final: what is read of it stays so.
 impl Chain for Subtensor {
     fn block(&self) -> Result<u64, SourceError> {
-        let last = |link: Arc<Link>| async move { at::last_final(&link).await };
-        let read =
-            self.wait(
-                move |client| async move { client.connection.read("the last block", last).await },
-            );
-        read.map(|(block, _)| block).map_err(|error: SubtensorError| error.into())
+        let last = |link: Arc<Link>| async move { Ok((at::last_final(&link).await?, link)) };
+        let read = self.wait(move |client| async move {
+            let ((block, _), link) = client.connection.read("the last block", last).await?;
+            client.connection.note_head(&link, block).await;
+            Ok(block)
+        });
+        read.map_err(|error: SubtensorError| error.into())
     }
 
     fn block_hash(&self, block: u64) -> Result<String, SourceError> {

@@ -42,6 +42,10 @@ impl World for Hasty {
         Box::pin(tokio::time::sleep(Duration::from_millis(2)))
     }
 
+    fn now(&self) -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
     fn random(&self) -> u32 {
         0
     }

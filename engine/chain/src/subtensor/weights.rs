@@ -66,6 +66,7 @@ pub async fn set_weights(
     let account = AccountId32(setting.hotkey.address().0);
     let read = |link| standing(link, setting.subnet, account);
     let standing = connection.read("what is demanded of weights", read).await?;
+    let standing = standing?;
     standing.check(&upscaled, setting)?;
     let sending = Sending::new(&standing, setting, upscaled)?;
 
@@ -140,10 +141,15 @@ async fn standing(
     link: Arc<Link>,
     subnet: Subnet,
     account: AccountId32,
-) -> Result<Standing, SubtensorError> {
+) -> Result<Result<Standing, WeightsRefusal>, SubtensorError> {
     let (block, hash) = best(&link).await?;
     let at = At::hash(link, subnet, block, hash).await?;
-    let rules = rules(&at).await?;
+    let rules = match rules(&at).await {
+        Err(SubtensorError::NoMechanism { .. }) => {
+            return Ok(Err(WeightsRefusal::MechanismDoesNotExist));
+        }
+        rules => rules?,
+    };
     let (netuid, index) = (subnet.netuid, subnet.index());
     let uid = at.value::<_, u16>(PALLET, "Uids", (netuid, account)).await?;
     let permits: Vec<bool> =
@@ -157,7 +163,7 @@ async fn standing(
     };
     let is_recent = |block: u64| block.saturating_add(rules.tempo_blocks) >= rules.next_epoch_block;
     let is_own = |one: &&Waiting| one.0 == account && is_recent(one.1);
-    Ok(Standing {
+    Ok(Ok(Standing {
         neurons: at.number_of("SubnetworkN", (netuid,)).await?,
         uid,
         validator_permit: permits.get(of_uid).copied().unwrap_or(false),
@@ -170,7 +176,7 @@ async fn standing(
         block_time_ms: block_time_ms(&at),
         beacon: beacon(&at).await?,
         rules,
-    })
+    }))
 }
 
 /// The runtime's time from block to block.

@@ -60,12 +60,20 @@ async def main(url, wallets):
             await client.execute(weights, validator)
         except bittensor.ChainError as error:
             out["too_fast"] = error.code.value
+        # The second mechanism has a rate limit of its own.
+        second = bittensor.SetWeights(netuid=1, weights={4: 1.0}, mechid=1)
+        out["set_second"] = told(await client.execute(second, validator))
         commits = await client.read("timelocked_weight_commits", netuid=1)
         out["commits"] = sum(len(one) for one in commits.values())
         await client.wait_for_epoch(1, timeout=120)
         out["last"] = await metagraph(client)
         weights = await client.read("weights", netuid=1)
         out["weights"] = weights
+        out["second"] = await client.read("weights", netuid=1, mechid=1)
+        commits = await client.read("timelocked_weight_commits", netuid=1, mechid=1)
+        out["second_commits"] = sum(len(one) for one in commits.values())
+        third = bittensor.SetWeights(netuid=1, weights={4: 1.0}, mechid=2)
+        out["third"] = told(await client.execute(third, validator))
     print(json.dumps(out))
 
 

@@ -5,6 +5,7 @@ use std::thread;
 
 use evaltasks_chain::local::{EpochSchedule, LocalSubnet};
 use evaltasks_chain::localnet::{Fault, Localnet};
+use evaltasks_chain::mechanism::Mechanisms;
 use evaltasks_chain::{
     Chain, CommitError, Hotkey, Receipt, SetWeightsError, Subtensor, SubtensorOptions,
     WeightsRefusal, open_hotkey,
@@ -32,11 +33,17 @@ fn network(change: impl FnOnce(&mut LocalSubnet)) -> Localnet {
     Localnet::start(options).unwrap()
 }
 
-/// A client of a network that signs with the key of this number.
-fn client(network: &Localnet, number: u8) -> Subtensor {
+/// A client of a mechanism that signs with the key of this number.
+fn client_of(network: &Localnet, mechanism: u8, number: u8) -> Subtensor {
     let endpoints = vec![network.url().parse().unwrap()];
     let hotkey = Some(hotkey(number));
-    Subtensor::new(SubtensorOptions { endpoints, netuid: 1, hotkey, ..Default::default() }).unwrap()
+    let options = SubtensorOptions { endpoints, netuid: 1, hotkey, ..Default::default() };
+    Subtensor::new(SubtensorOptions { mechanism, ..options }).unwrap()
+}
+
+/// Of mechanism 0.
+fn client(network: &Localnet, number: u8) -> Subtensor {
+    client_of(network, 0, number)
 }
 
 /// Does something, and makes blocks whenever something waits for one, until it
@@ -112,10 +119,10 @@ fn two_commitments_of_a_block_have_an_order() {
     });
     let chain = client(&network, 1);
     let found = chain.commitments(chain.block().unwrap()).unwrap();
-    let found: Vec<(&[u8], u32)> =
+    let found: Vec<(&[u8], Option<u32>)> =
         found.iter().map(|one| (&*one.data, one.extrinsic_index)).collect();
     // The first extrinsic of a block is its timestamp.
-    assert_eq!(found, [(&b"second"[..], 2), (b"first", 1)]);
+    assert_eq!(found, [(&b"second"[..], Some(2)), (b"first", Some(1))]);
 }
 
 #[test]
@@ -209,6 +216,27 @@ fn lost_connections_lose_nothing() {
 }
 
 #[test]
+fn a_node_that_lags_is_left_for_the_next() {
+    // The same genesis, and so the same chain as far as each goes.
+    let [ahead, behind, next] = [(); 3].map(|()| start());
+    for (network, blocks) in [(&ahead, 60), (&behind, 20), (&next, 61)] {
+        produce(network, blocks);
+    }
+    let url = |network: &Localnet| network.url().parse().unwrap();
+    let endpoints = [&ahead, &behind, &next].map(url).to_vec();
+    let options =
+        SubtensorOptions { endpoints: endpoints.clone(), netuid: 1, ..Default::default() };
+    let chain = Subtensor::new(options).unwrap();
+    assert_eq!(chain.block().unwrap(), 58);
+    assert_eq!(chain.endpoint().as_ref(), Some(&endpoints[0]));
+    drop(ahead);
+    assert_eq!(chain.block().unwrap(), 18);
+    assert_eq!(chain.endpoint(), None);
+    assert_eq!(chain.block().unwrap(), 59);
+    assert_eq!(chain.endpoint().as_ref(), Some(&endpoints[2]));
+}
+
+#[test]
 fn locked_weights_are_opened_an_epoch_later() {
     for schedule in [EpochSchedule::SinceLast, EpochSchedule::ByNumber] {
         let network = network(|subnet| {
@@ -236,4 +264,75 @@ fn locked_weights_are_opened_an_epoch_later() {
         let block = chain.block().unwrap();
         assert_eq!(chain.weights(block).unwrap()[1], [(2, 32768), (4, 65535)], "{schedule:?}");
     }
+}
+
+/// A network of two mechanisms, and clients of both that sign with the key of
+/// most of the stake.
+fn two_mechanisms(commit_reveal: bool) -> (Localnet, [Subtensor; 2]) {
+    let network = network(|subnet| {
+        subnet.mechanisms = Mechanisms::new(2).unwrap();
+        subnet.commit_reveal = commit_reveal;
+    });
+    produce(&network, 30);
+    let clients = [0, 1].map(|mechanism| client_of(&network, mechanism, 0));
+    (network, clients)
+}
+
+/// What a client reads of a mechanism is what is in memory.
+fn is_in_memory(network: &Localnet, mechanism: u8, chain: &Subtensor) {
+    let block = chain.block().unwrap();
+    let view = network.view(mechanism, u32::try_from(block).unwrap()).unwrap();
+    assert_eq!(chain.metagraph(block).unwrap(), view.metagraph, "{mechanism}");
+    assert_eq!(chain.view(block).unwrap().metagraph, view.metagraph, "{mechanism}");
+    assert_eq!(chain.weights(block).unwrap(), network.weights(mechanism), "{mechanism}");
+}
+
+#[test]
+fn mechanisms_have_weights_of_their_own() {
+    let (network, [first, second]) = two_mechanisms(false);
+    second.check_mechanism().unwrap();
+    let receipt = with_blocks(&network, || second.set_weights(&[(3, 1.0)])).unwrap();
+    let neurons = |chain: &Subtensor| chain.metagraph(chain.block().unwrap()).unwrap().neurons;
+    assert_eq!(neurons(&second)[0].last_update, receipt.block);
+    assert_eq!(neurons(&first)[0].last_update, 0);
+    assert_eq!((&*network.weights(0)[0], &*network.weights(1)[0]), (&[][..], &[(3, 65535)][..]));
+    // The limit of the second mechanism is not that of the first.
+    let early = second.set_weights(&[(3, 1.0)]).unwrap_err();
+    assert!(
+        matches!(early, SetWeightsError::TooEarly { block, .. } if block == receipt.block + 10)
+    );
+    with_blocks(&network, || first.set_weights(&[(2, 1.0)])).unwrap();
+    produce(&network, 20);
+    is_in_memory(&network, 0, &first);
+    is_in_memory(&network, 1, &second);
+    let incentives = |chain| neurons(chain).iter().map(|one| one.incentive).collect::<Vec<f64>>();
+    assert_eq!(incentives(&first), [0.0, 0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(incentives(&second), [0.0, 0.0, 0.0, 1.0, 0.0]);
+}
+
+#[test]
+fn commits_of_a_mechanism_are_read_back_and_revealed() {
+    let (network, [_, second]) = two_mechanisms(true);
+    let receipt = with_blocks(&network, || second.set_weights(&[(3, 0.5), (4, 0.5)])).unwrap();
+    assert!(receipt.reveal_round.is_some());
+    is_in_memory(&network, 1, &second);
+    produce(&network, 40);
+    assert_eq!(network.weights(1)[0], [(3, 65535), (4, 65535)]);
+    assert_eq!(network.weights(0)[0], []);
+    is_in_memory(&network, 1, &second);
+}
+
+#[test]
+fn a_mechanism_that_is_not_there_is_named() {
+    let (network, _) = two_mechanisms(false);
+    let third = client_of(&network, 2, 1);
+    let expected = "find mechanism 2 of subnet 1: it has 2, which begin with 0";
+    assert_eq!(third.check_mechanism().unwrap_err().to_string(), expected);
+    let block = third.block().unwrap();
+    assert_eq!(third.view(block).unwrap_err().to_string(), expected);
+    assert_eq!(third.weights(block).unwrap_err().to_string(), expected);
+    let refused = third.set_weights(&[(3, 1.0)]).unwrap_err();
+    let refusal = WeightsRefusal::MechanismDoesNotExist;
+    assert!(matches!(refused, SetWeightsError::Refused(found) if found == refusal), "{refused}");
+    assert_eq!(network.pending(), 0);
 }

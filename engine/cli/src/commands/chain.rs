@@ -37,7 +37,8 @@ pub struct ChainArguments {
     /// Number of the subnet
     #[arg(long, value_name = "N")]
     netuid: Option<u16>,
-    /// Number of the subnet's mechanism
+    /// Number of the subnet's mechanism that is read and that weights are set in;
+    /// most subnets have one, 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     mechanism: u8,
     /// Name of the wallet

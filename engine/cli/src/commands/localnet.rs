@@ -12,6 +12,7 @@ use evaltasks_chain::localnet::{
     DevelopmentKey, Fault, Genesis, HOTKEY, Localnet, LocalnetOptions, Participant, quick_subnet,
     write_wallet,
 };
+use evaltasks_chain::mechanism::{Mechanisms, MechanismsError};
 use evaltasks_core::document::parse_time;
 use evaltasks_core::random::Seed;
 use serde_json::json;
@@ -66,6 +67,13 @@ pub struct Arguments {
     /// Take weights only as commits that are revealed an epoch later
     #[arg(long)]
     commit_reveal: bool,
+    /// How many mechanisms the subnet has, each with weights of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    mechanisms: u8,
+    /// What each mechanism gets of the emission, of 65535, such as 50000,15535; the
+    /// same where nothing is given
+    #[arg(long, value_name = "SHARES", value_delimiter = ',')]
+    emission_split: Vec<u16>,
     /// Have epochs where the number of the block says so, as runtimes until the
     /// middle of 2026
     #[arg(long)]
@@ -161,6 +169,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         if is_paced { arguments.block_time.as_millis() as u64 } else { DEFAULT_BLOCK_TIME_MS };
     let mut subnet = quick_subnet(arguments.netuid, arguments.tempo.into());
     subnet.commit_reveal = arguments.commit_reveal;
+    subnet.mechanisms = mechanisms(arguments)?;
     subnet.max_neurons = subnet.max_neurons.max(participants.len() as u16);
     if arguments.epochs_by_number {
         subnet.schedule = EpochSchedule::ByNumber;
@@ -204,6 +213,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
             print(&format!("{}\n", json!(network.summary())))?;
         }
         last = newest;
+    }
+}
+
+fn mechanisms(arguments: &Arguments) -> Result<Mechanisms, MechanismsError> {
+    let mechanisms = Mechanisms::new(arguments.mechanisms.into())?;
+    match arguments.emission_split.as_slice() {
+        [] => Ok(mechanisms),
+        shares => mechanisms.with_split(shares),
     }
 }
 

@@ -75,12 +75,13 @@ impl Shown<'_> {
     }
 }
 
-/// Shows every view of the chain.
+/// Shows every view of the chain, and the node that is connected.
 pub fn watch(live: &Arc<Live>, chain: Option<Arc<Subtensor>>) -> OnView {
     let live = Arc::clone(live);
+    if let Some(chain) = chain {
+        live.ask_for_node(move || chain.endpoint().map(|endpoint| endpoint.url().to_owned()));
+    }
     Box::new(move |view| {
-        let node = chain.as_ref().and_then(|chain| chain.endpoint());
-        let node = node.as_ref().map(|endpoint| endpoint.url());
-        live.head(node, view.metagraph.block, Some(view.rules.next_epoch_block));
+        live.head(view.metagraph.block, Some(view.rules.next_epoch_block));
     })
 }

@@ -140,7 +140,7 @@ fn outcome(evaluation: &Evaluation) -> String {
             format!("rejected: {}", listed.join("; "))
         }
         Outcome::Copy(copy) => format!("copy of uid {}", copy.of),
-        Outcome::Failed(reason) => format!("failed to {reason}"),
+        Outcome::Failed(reason) | Outcome::Unavailable(reason) => format!("failed to {reason}"),
         Outcome::Answered(_) => match evaluation.score.as_ref().map(|score| &score.loss) {
             Some(Ok(loss)) => format!("loss {loss:.4}"),
             Some(Err(reason)) => format!("failed to {reason}"),

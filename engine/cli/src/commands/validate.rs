@@ -91,7 +91,7 @@ pub struct Arguments {
     #[arg(long)]
     in_process: bool,
     /// Memory that a model's process may take beside its mapped files, such as
-    /// 4GiB
+    /// 4GiB. By default nine tenths of the machine's, on Linux
     #[arg(long, value_name = "BYTES", conflicts_with = "in_process")]
     max_process_memory: Option<Bytes>,
     /// Give a damaged state another name, and begin with a new one
@@ -181,6 +181,7 @@ fn follow(
     let Some(genesis) = first_block(&chain, is_known && !arguments.once, cancelled)? else {
         return Ok(Outcome::Interrupted);
     };
+    chain.check_mechanism()?;
     let identity = Identity { netuid: netuid.unwrap_or(0), genesis, hotkey: hotkey.clone() };
     let state = arguments.open_state(&identity)?;
     let node = Arc::new(chain);

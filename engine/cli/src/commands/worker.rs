@@ -2,6 +2,7 @@
 //! which it does.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -39,7 +40,7 @@ pub struct IsolationArguments {
     #[arg(long)]
     isolate: bool,
     /// Memory that a model's process may take beside its mapped files, such as
-    /// 4GiB
+    /// 4GiB. By default nine tenths of the machine's, on Linux
     #[arg(long, value_name = "BYTES", requires = "isolate")]
     max_process_memory: Option<Bytes>,
 }
@@ -64,19 +65,48 @@ pub fn isolated(
 ) -> Result<Box<dyn Backend>> {
     let mut arguments: Vec<OsString> = vec!["worker".into()];
     arguments.extend(engine.to_arguments());
-    if let Some(Bytes(bytes)) = max_memory {
+    let max_memory = max_memory.map(|Bytes(bytes)| bytes).or_else(default_max_memory);
+    if let Some(bytes) = max_memory {
         arguments.extend(["--max-memory".into(), bytes.to_string().into()]);
     }
-    let program = std::env::current_exe().context("find the program itself")?;
-    let options = WorkerOptions { program, arguments, max_silence: MAX_SILENCE };
+    let options = WorkerOptions { program: own_program()?, arguments, max_silence: MAX_SILENCE };
     Ok(Box::new(WorkerBackend::new(options, backend)))
 }
 
-/// Ends with its parent, and never takes more memory than it may.
+/// The program that runs here, even when another file has taken its place
+/// since it was started.
+fn own_program() -> Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && running.exists() {
+        return Ok(running.to_owned());
+    }
+    std::env::current_exe().context("find the program itself")
+}
+
+/// Nine tenths of the machine's memory, or of what the control group of a
+/// container may have: a model that wants more ends before the system looks for
+/// something to end.
+#[cfg(target_os = "linux")]
+fn default_max_memory() -> Option<u64> {
+    let info = rustix::system::sysinfo();
+    let machine = info.totalram.saturating_mul(info.mem_unit.into());
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group = group.and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX);
+    Some(machine.min(group) / 10 * 9)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn default_max_memory() -> Option<u64> {
+    None
+}
+
+/// Ends with its parent, and sooner than it when memory is short; never takes more memory than it may.
 #[cfg(target_os = "linux")]
 fn limit_process(max_memory: Option<u64>) -> Result<()> {
     use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
     set_parent_process_death_signal(Some(Signal::KILL)).context("end with the engine")?;
+    // Where that is not allowed, the worker is only as likely to be ended.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     if let Some(bytes) = max_memory {
         // Mapped files do not count as data.
         let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };

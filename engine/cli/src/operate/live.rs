@@ -3,7 +3,8 @@
 //! The loop writes here as it goes, and never waits for a reader. Ages are by a
 //! clock that never jumps; dates are for people.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::histogram::Histogram;
@@ -21,8 +22,19 @@ const ROUND_SECONDS: [f64; 10] =
 #[derive(Debug)]
 pub struct Live {
     clock: Clock,
+    node: Node,
     parts: Mutex<Parts>,
     round_seconds: Histogram,
+}
+
+/// Says which node is connected, and does not wait for that.
+#[derive(Default)]
+struct Node(OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>);
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.get().map(|endpoint| endpoint()).fmt(f)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +46,6 @@ struct Parts {
 
 #[derive(Debug, Default)]
 struct Chain {
-    endpoint: Option<String>,
     head: Option<(u64, Duration)>,
     next_epoch_block: Option<u64>,
 }
@@ -76,7 +87,12 @@ impl Default for Live {
 
 impl Live {
     fn by(clock: Clock) -> Live {
-        Live { clock, parts: Mutex::default(), round_seconds: Histogram::new(ROUND_SECONDS) }
+        Live {
+            clock,
+            node: Node::default(),
+            parts: Mutex::default(),
+            round_seconds: Histogram::new(ROUND_SECONDS),
+        }
     }
 
     /// One whose clock stands.
@@ -91,13 +107,18 @@ impl Live {
         self.parts().last_sign = now;
     }
 
+    /// Whom to ask which node is connected; asked whenever it is shown. The first
+    /// one stays.
+    pub fn ask_for_node(&self, endpoint: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.node.0.set(Box::new(endpoint));
+    }
+
     /// A node answered: its newest block, and when weights are due.
-    pub fn head(&self, endpoint: Option<&str>, block: u64, next_epoch_block: Option<u64>) {
+    pub fn head(&self, block: u64, next_epoch_block: Option<u64>) {
         let now = self.clock.elapsed();
         let parts = &mut *self.parts();
         let chain = &mut parts.chain;
         parts.last_sign = now;
-        chain.endpoint = endpoint.map(|url| bounded(without_path(url)));
         chain.next_epoch_block = next_epoch_block;
         // Only a newer block says that the chain goes on; a fork may go back.
         if chain.head.is_none_or(|(known, _)| known != block) {
@@ -140,10 +161,11 @@ impl Live {
     /// How the chain is followed.
     pub(super) fn chain(&self) -> ChainStatus {
         let now = self.clock.elapsed();
+        let endpoint = self.node.0.get().and_then(|endpoint| endpoint());
         let parts = self.parts();
         let age = parts.chain.head.map(|(_, seen)| now.saturating_sub(seen).as_secs());
         ChainStatus {
-            endpoint: parts.chain.endpoint.clone(),
+            endpoint: endpoint.map(|url| bounded(without_path(&url))),
             head_block: parts.chain.head.map(|(block, _)| block),
             head_age_seconds: age,
             behind_blocks: age.map(|seconds| seconds / BLOCK_TIME.as_secs()),
@@ -297,11 +319,13 @@ mod tests {
         let start = Instant::now().checked_sub(Duration::from_secs(120)).unwrap();
         let live = Live::by(Clock::Running(start, 0));
         live.parts().chain.head = Some((10, Duration::ZERO));
-        live.head(Some("ws://a"), 10, Some(20));
+        live.head(10, Some(20));
         let chain = live.chain();
         assert_eq!((chain.head_block, chain.next_epoch_block), (Some(10), Some(20)));
         assert_eq!(chain.behind_blocks, Some(10), "the same block is no news");
-        live.head(Some("wss://b:443/key?also=1"), 9, None);
+        assert_eq!(chain.endpoint, None);
+        live.ask_for_node(|| Some("wss://b:443/key?also=1".to_owned()));
+        live.head(9, None);
         let chain = live.chain();
         assert_eq!((chain.head_block, chain.behind_blocks), (Some(9), Some(0)));
         assert_eq!(chain.endpoint.as_deref(), Some("wss://b:443"));

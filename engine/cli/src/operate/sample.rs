@@ -6,7 +6,6 @@ use std::sync::Arc;
 use evaltasks_core::chain::Receipt;
 use evaltasks_core::competition::{self, KnownTask, Submission, Subnet};
 use evaltasks_core::document::Source;
-use evaltasks_core::results::UidWeight;
 use evaltasks_core::source::ModelReference;
 use serde_json::{Value, json};
 
@@ -15,8 +14,8 @@ use super::site::{Site, SiteParts};
 use super::status::{DiskStatus, Validator, Versions};
 use crate::round::{Event, Observer, TaskProgress};
 use crate::validator::state::{
-    Change, Evaluated, EvaluationOutcome, EventKind, Found, Identity, NewRound, NewSubmission,
-    NewWeights, Occurrence, RoundState, State, SubmissionState, WeightsState, Why,
+    Change, Evaluated, EvaluationOutcome, EventKind, Found, HotkeyWeight, Identity, NewRound,
+    NewSubmission, NewWeights, Occurrence, RoundState, State, SubmissionState, WeightsState, Why,
 };
 
 /// Date and time of everything that is not an event: 2026-06-01 12:00 UTC.
@@ -82,7 +81,8 @@ pub fn site(folder: &Path, says: impl Fn(&str) -> String + Copy) -> Site {
 fn live(says: impl Fn(&str) -> String) -> Live {
     let live = Live::standing(AT_MS);
     let endpoint = says("wss://entrypoint-finney.opentensor.ai:443");
-    live.head(Some(&endpoint), 5_001_934, Some(5_002_090));
+    live.ask_for_node(move || Some(endpoint.clone()));
+    live.head(5_001_934, Some(5_002_090));
     live.round_began("b14_text", 5_001_930);
     let submission = Submission {
         uid: 31,
@@ -116,7 +116,7 @@ fn submissions(change: &Change<'_>, says: impl Fn(&str) -> String) -> Found<Vec<
                 name => format!("northwind:{}:abc:def:2", says(name)),
             },
             block,
-            extrinsic_index: 1,
+            extrinsic_index: Some(1),
             competition,
             due_block: block + 250,
             rejected: rejected.map(&says),
@@ -198,12 +198,13 @@ fn tell(change: &Change<'_>, kind: EventKind, subject: &str, reason: &str) -> Fo
 }
 
 fn weights(change: &Change<'_>, says: impl Fn(&str) -> String) -> Found<()> {
-    let share = |uid, weight| UidWeight { uid, weight };
+    let share = |uid, weight| HotkeyWeight { uid, hotkey: format!("5Hotkey{uid}"), weight };
     let shares = [share(7, 0.456), share(3, 0.144), share(31, 0.4)];
     let add =
         |state| change.add_weights(&NewWeights { epoch_block: 5_001_730, weights: &shares, state });
     let failed = add(WeightsState::Planned)?;
-    change.fail_weights(failed, &says("the last weights were set too few blocks ago"), None)?;
+    let reason = says("the last weights were set too few blocks ago");
+    change.fail_weights(failed, &reason, WeightsState::Failed, 0)?;
     let done = add(WeightsState::Planned)?;
     let extrinsic = says(&format!("0x{}", "5a".repeat(32)));
     change.finish_weights(done, &Receipt { block: 5_001_905, extrinsic, reveal_round: Some(9) })?;

@@ -152,6 +152,7 @@ pub fn status(status: &Status) -> (String, Tone) {
         Status::Copy(copy) => (copy_of(copy), Tone::Quiet),
         Status::Rejected { .. } => ("rejected".to_owned(), Tone::Bad),
         Status::Failed { .. } => ("failed".to_owned(), Tone::Bad),
+        Status::Unavailable { .. } => ("unavailable".to_owned(), Tone::Quiet),
         Status::Delayed { .. } => ("delayed".to_owned(), Tone::Quiet),
     }
 }
@@ -169,7 +170,9 @@ pub fn notes(submission: &SubmissionResult) -> Vec<String> {
         Status::Rejected { violations } => {
             violations.iter().map(|violation| reason(&violation.to_string())).collect()
         }
-        Status::Failed { reason: cause } => vec![format!("failed to {}", reason(cause))],
+        Status::Failed { reason: cause } | Status::Unavailable { reason: cause } => {
+            vec![format!("failed to {}", reason(cause))]
+        }
         Status::Delayed { until_block } => {
             vec![format!("counts from block {} on", group_digits(*until_block))]
         }

@@ -9,9 +9,9 @@ use evaltasks_core::competition::{Competition, CopyRule, OnTimeout, Submission, 
 use evaltasks_core::model::{Checkpoint, ModelConstraints, Violation};
 use evaltasks_core::random::{Seed, words};
 use evaltasks_core::results::{CopyFinding, FETCH};
-use evaltasks_core::source::ModelSource;
+use evaltasks_core::source::{ModelSource, SourceError};
 use evaltasks_core::state::Reading;
-use evaltasks_hub::{Likeness, ModelSketch, likeness, sketch_model};
+use evaltasks_hub::{HubError, Likeness, ModelSketch, likeness, sketch_model};
 
 use super::answers::{Answers, Setting};
 use super::guard::guard_backend;
@@ -77,6 +77,9 @@ pub enum Outcome {
     Copy(CopyFinding),
     /// Something went wrong; reads after "failed to ...".
     Failed(String),
+    /// It could not be fetched, by no fault of its own; reads after "failed to
+    /// ...".
+    Unavailable(String),
     /// The answers to every task of the round.
     Answered(Vec<TaskAnswers>),
 }
@@ -159,8 +162,7 @@ fn answers(
     let Contest { engine, competition, sketch_key, .. } = *contest;
     let rules = &competition.model;
     let uid = evaluation.submission.uid;
-    let path =
-        stopwatch.time(Some(uid), FETCH, fetch).map_err(|error| failed(reason(error.as_ref())))?;
+    let path = stopwatch.time(Some(uid), FETCH, fetch).map_err(not_fetched)?;
     let in_use = InUse { models: engine.models, path };
     let directory = in_use.path.as_path();
     let checkpoint = guard_backend(|| engine.backend.inspect(directory))?;
@@ -215,6 +217,17 @@ struct Admitted {
 
 fn failed(reason: String) -> Stop {
     Stop::Ended(Outcome::Failed(reason))
+}
+
+/// The hub, the net or this machine is not the model's fault.
+fn not_fetched(error: SourceError) -> Stop {
+    let is_models_fault =
+        error.downcast_ref::<HubError>().is_none_or(|error| error.is_models_fault());
+    let reason = reason(error.as_ref());
+    match is_models_fault {
+        true => failed(reason),
+        false => Stop::Ended(Outcome::Unavailable(reason)),
+    }
 }
 
 fn build_all<'a>(
@@ -333,5 +346,28 @@ impl From<ModelFault> for Stop {
 impl From<BackendError> for Stop {
     fn from(error: BackendError) -> Self {
         ModelFault::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evaltasks_hub::HubFault;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_of_the_hub_is_not_the_models() {
+        let hub = |source: HubFault| -> SourceError {
+            Box::new(HubError::Hub { what: "a/b".to_owned(), source: Box::new(source) })
+        };
+        let rows = [
+            (hub(HubFault::NoRevision), true),
+            (hub(HubFault::Offline { what: "it".to_owned() }), false),
+            ("fetch it: it panicked".into(), true),
+        ];
+        for (error, expected) in rows {
+            let Stop::Ended(outcome) = not_fetched(error) else { panic!() };
+            assert_eq!(matches!(outcome, Outcome::Failed(_)), expected, "{outcome:?}");
+        }
     }
 }

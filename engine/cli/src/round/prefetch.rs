@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
@@ -36,14 +36,21 @@ pub fn with_prefetch<T>(
         models.iter().enumerate().filter_map(|(index, model)| Some((index, (*model)?))).collect();
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(QUEUE);
+        let (go_on, has_room) = channel();
         scope.spawn(move || {
             for (index, model) in ahead {
                 let fetched = guard_fetch(|| source.fetch(model, max_bytes));
                 if let Ok(path) = &fetched {
                     read_ahead(path);
                 }
+                let lacks_room = fetched.as_ref().is_err_and(is_quota);
                 // Nobody hears any more when the round has ended.
                 if sender.send((index, fetched)).is_err() {
+                    return;
+                }
+                // A later one that is smaller would take the room that this one
+                // is given once those before it are done with.
+                if lacks_room && has_room.recv().is_err() {
                     return;
                 }
             }
@@ -52,9 +59,13 @@ pub fn with_prefetch<T>(
             let Some(model) = models.get(index).copied().flatten() else {
                 return Err("fetch a model that is not there".into());
             };
-            match next(source, &receiver, index) {
+            match next(source, &receiver, &go_on, index) {
                 // Room for two may be lacking where there is room for one.
-                Some(Err(error)) if is_quota(&error) => source.fetch(model, max_bytes),
+                Some(Err(error)) if is_quota(&error) => {
+                    let fetched = source.fetch(model, max_bytes);
+                    let _ = go_on.send(());
+                    fetched
+                }
                 Some(fetched) => fetched,
                 None => source.fetch(model, max_bytes),
             }
@@ -67,12 +78,14 @@ pub fn with_prefetch<T>(
 fn next(
     source: &dyn ModelSource,
     receiver: &Receiver<(usize, Fetched)>,
+    go_on: &Sender<()>,
     index: usize,
 ) -> Option<Fetched> {
     loop {
         match receiver.recv().ok()? {
             (found, fetched) if found == index => return Some(fetched),
             (_, Ok(path)) => source.release(&path),
+            (_, Err(error)) if is_quota(&error) => drop(go_on.send(())),
             (_, Err(_)) => {}
         }
     }
@@ -129,7 +142,6 @@ mod tests {
     use super::*;
     use std::path::Path;
     use std::sync::Mutex;
-    use std::sync::mpsc::{Sender, channel};
     use std::time::Duration;
 
     /// Tells what is fetched and released.
@@ -184,6 +196,57 @@ mod tests {
             assert_eq!(fetch(5).unwrap(), Path::new("d"));
             assert!(fetch(1).is_err() && fetch(9).is_err());
         });
+    }
+
+    /// Has room for 100, and models of so many bytes as their names say.
+    struct Small(Mutex<Vec<u64>>);
+
+    impl ModelSource for Small {
+        fn fetch(&self, model: &ModelReference, _max_bytes: Option<u64>) -> Fetched {
+            let ModelReference::Repository { repository, .. } = model else {
+                return Err("there is none".into());
+            };
+            let bytes: u64 = repository.parse()?;
+            let mut held = self.0.lock().unwrap();
+            if held.iter().sum::<u64>() + bytes > 100 {
+                let source = HubFault::Quota { bytes, quota: 100, in_use: "others" };
+                return Err(Box::new(HubError::Hub {
+                    what: repository.clone(),
+                    source: source.into(),
+                }));
+            }
+            held.push(bytes);
+            Ok(repository.into())
+        }
+
+        fn fetch_tokenizer(&self, _repository: &str, _revision: Option<&str>) -> Fetched {
+            Err("there is none".into())
+        }
+
+        fn release(&self, path: &Path) {
+            let bytes: u64 = path.display().to_string().parse().unwrap();
+            let mut held = self.0.lock().unwrap();
+            let at = held.iter().position(|one| *one == bytes).unwrap();
+            held.remove(at);
+        }
+    }
+
+    /// What is small and comes later never takes the room of what is before it.
+    #[test]
+    fn room_goes_to_whose_turn_it_is() {
+        let sizes = ["60", "80", "30", "100", "10", "90", "20"];
+        let models = sizes.map(repository);
+        let all: Vec<_> = models.iter().map(Some).collect();
+        for skipped in 0..=sizes.len() {
+            let source = Small(Mutex::default());
+            with_prefetch(&source, &all, None, |fetch| {
+                for (index, name) in sizes.iter().enumerate().filter(|(index, _)| *index != skipped)
+                {
+                    let path = fetch(index).unwrap_or_else(|error| panic!("{name}: {error}"));
+                    source.release(&path);
+                }
+            });
+        }
     }
 
     #[test]

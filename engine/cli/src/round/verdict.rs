@@ -22,7 +22,7 @@ use super::evaluate::{Evaluation, Outcome};
 /// there is no verdict.
 ///
 /// A submission that was evaluated competes, even if it failed; one that was
-/// rejected, is too recent or copies another does not, and so changes nothing
+/// rejected, is too recent, cannot be had now or copies another does not, and so changes nothing
 /// for the rest. Copies of the same numbers show the score of their original,
 /// behind everybody who competes.
 pub fn judge(
@@ -119,7 +119,10 @@ fn candidate(evaluation: &Evaluation) -> Option<Candidate> {
     let loss = match &evaluation.outcome {
         Outcome::Answered(_) => evaluation.loss().unwrap_or(f64::INFINITY),
         Outcome::Failed(_) => f64::INFINITY,
-        Outcome::Delayed { .. } | Outcome::Rejected(_) | Outcome::Copy(_) => return None,
+        Outcome::Delayed { .. }
+        | Outcome::Rejected(_)
+        | Outcome::Copy(_)
+        | Outcome::Unavailable(_) => return None,
     };
     let Submission { uid, block, extrinsic_index, .. } = evaluation.submission;
     Some(Candidate { uid, block, extrinsic_index, loss })
@@ -170,6 +173,7 @@ fn status(evaluation: &Evaluation, standing: Option<&Standing>) -> Status {
         Outcome::Rejected(violations) => Status::Rejected { violations: violations.clone() },
         Outcome::Copy(copy) => Status::Copy(*copy),
         Outcome::Failed(reason) => Status::Failed { reason: reason.clone() },
+        Outcome::Unavailable(reason) => Status::Unavailable { reason: reason.clone() },
         Outcome::Answered(_) => match evaluation.score.as_ref().map(|score| &score.loss) {
             Some(Err(reason)) => Status::Failed { reason: reason.clone() },
             _ => match standing.and_then(|standing| standing.outclassed_by) {

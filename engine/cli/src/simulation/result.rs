@@ -162,7 +162,7 @@ impl SimulationResult {
         });
         for (validator, paid) in self.validators.iter_mut().zip(&mut paid) {
             validator.emission_by_epoch.push(tokens(paid.as_validator));
-            let outcome = chain.outcome(&validator.name);
+            let outcome = chain.outcome(0, &validator.name);
             let trust = outcome.map_or(0, |outcome| outcome.validator_trust);
             validator.validator_trust += f64::from(trust) / f64::from(u16::MAX);
         }

@@ -78,7 +78,7 @@ impl ValidatorState {
             due.then(|| Candidate {
                 uid: neuron.uid,
                 block: commitment.block,
-                extrinsic_index: commitment.extrinsic_index,
+                extrinsic_index: commitment.extrinsic_index.unwrap_or(u32::MAX),
                 loss: self.measure(commitment, hub, simulation, &seed),
             })
         };

@@ -36,6 +36,7 @@ use sha2::{Digest, Sha256};
 use crate::report::ReportError;
 use crate::round::reason;
 use decide::Settings;
+use limits::MAX_ROUND_REST_BLOCKS;
 use state::{EventKind, Occurrence, RoundState, State, StateError};
 
 pub use live::{CANCELLED_SEEN_AFTER, backoff, live, once};
@@ -46,6 +47,23 @@ use works::Works;
 pub struct Validator {
     parts: Parts,
     state: Mutex<State>,
+    round_rest: Mutex<Rest>,
+}
+
+/// What was measured is lost when the disk does not take it: it is not measured
+/// anew at every block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    faults: u32,
+    until_block: u64,
+}
+
+impl Rest {
+    fn after_fault(self, block: u64) -> Rest {
+        let blocks = 1_u64.checked_shl(self.faults).unwrap_or(u64::MAX);
+        let until_block = block.saturating_add(blocks.min(MAX_ROUND_REST_BLOCKS));
+        Rest { faults: self.faults.saturating_add(1), until_block }
+    }
 }
 
 /// What a [`Validator`] works with.
@@ -108,6 +126,16 @@ pub enum TurnError {
 }
 
 impl TurnError {
+    /// Whether something was not written.
+    fn is_of_the_disk(&self) -> bool {
+        use StateError::{Busy, Full, ReadOnly, Sqlite};
+        matches!(
+            self,
+            TurnError::Files(_)
+                | TurnError::State(Busy { .. } | Full { .. } | ReadOnly { .. } | Sqlite { .. })
+        )
+    }
+
     /// Whether going on would do harm.
     fn is_fatal(&self) -> bool {
         use StateError::{Damaged, Held, Newer, NoState, OfAnother};
@@ -128,13 +156,17 @@ impl Validator {
     pub fn new(parts: Parts, mut state: State) -> Result<Validator, StateError> {
         note_rules(&mut state, &parts.subnet)?;
         turns::remove_strays(&state)?;
-        Ok(Validator { parts, state: Mutex::new(state) })
+        Ok(Validator { parts, state: Mutex::new(state), round_rest: Mutex::default() })
     }
 
     /// The state, for as long as no turn needs it.
     pub fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves a transaction that was rolled back.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn round_rest(&self) -> MutexGuard<'_, Rest> {
+        self.round_rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the operator ends it.
@@ -168,13 +200,24 @@ impl Validator {
             return Err(TurnError::Cancelled);
         }
         let block = view.metagraph.block;
+        let rests = task == Task::Round && self.round_rest().until_block > block;
+        if rests {
+            return Ok(false);
+        }
         match task.turn(self, view) {
             Ok(worked) => {
+                if task == Task::Round {
+                    *self.round_rest() = Rest::default();
+                }
                 self.recovered(task, block)?;
                 Ok(worked)
             }
             Err(error) if error.is_fatal() || matches!(error, TurnError::Cancelled) => Err(error),
             Err(error) => {
+                if task == Task::Round && error.is_of_the_disk() {
+                    let mut rest = self.round_rest();
+                    *rest = rest.after_fault(block);
+                }
                 self.failed(task, block, &format!("failed to {}", reason(&error)));
                 Ok(false)
             }

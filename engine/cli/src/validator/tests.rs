@@ -2,7 +2,15 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use evaltasks_chain::local::{LocalSubnet, UNITS_PER_TOKEN};
+use evaltasks_chain::localnet::{
+    DevelopmentKey, Genesis, HOTKEY, Localnet, LocalnetOptions, Participant, quick_subnet,
+    write_wallet,
+};
+use evaltasks_chain::mechanism::Mechanisms;
+use evaltasks_chain::{Subtensor, SubtensorOptions, open_hotkey};
 use evaltasks_core::chain::{Commitment, Metagraph, Receipt, SetWeightsError, WeightRules};
+use evaltasks_core::commitment::ModelId;
 use evaltasks_core::competition::{Submission, Subnet, check};
 use evaltasks_core::document::Source;
 use evaltasks_core::model::Violation;
@@ -13,9 +21,10 @@ use evaltasks_core::source::ModelReference;
 
 use super::decide::Named;
 use super::offline::{OfflineChain, Pace, Rehearsal};
-use super::state::{EvaluationOutcome, SubmissionRecord, SubmissionState, WeightsState};
+use super::state::{EvaluationOutcome, Identity, SubmissionRecord, SubmissionState, WeightsState};
 use super::works::{Checked, MeasureError};
 use super::*;
+use crate::report::ReportError;
 use crate::round::{Plan, RoundError};
 
 /// Two competitions; `more` is added to the first one's ranking.
@@ -64,7 +73,9 @@ fn miner(uid: u16, block: u64, model: &str) -> Submission {
 }
 
 /// Knows of a model what its name says: a loss, `rejected`, `absent`, `failing`
-/// or `panicking`.
+/// or `panicking`; `loss failing at block` fails in the round of
+/// that block, `loss absent at block` cannot be had then, and `loss
+/// violating at block` turns out to be no model of the competition.
 struct FakeWorks {
     models: works::OfflineModels,
     measured: Arc<Mutex<u64>>,
@@ -98,6 +109,10 @@ impl Works for FakeWorks {
 
     fn measure(&self, plan: &Plan<'_>, _: &Path) -> Result<RunResult, MeasureError> {
         *self.measured.lock().unwrap() += 1;
+        if plan.submissions.iter().any(|one| one.name == "unwritable") {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(ReportError::Write { path: "results.json".into(), source }.into());
+        }
         if plan.submissions.iter().any(|one| one.name == "breaking") {
             return Err(RoundError::NoSubmissions { competitions: "none".to_owned() }.into());
         }
@@ -105,6 +120,18 @@ impl Works for FakeWorks {
         result.competitions[0].no_verdict = self.no_verdict.map(str::to_owned);
         Ok(result)
     }
+}
+
+/// The loss that a model's name says, if it has one at a block.
+fn said_loss(name: &str, block: u64) -> Option<f64> {
+    let loss = name.split(' ').next()?;
+    loss.parse().ok().filter(|_| !is_at(name, "failing", block))
+}
+
+/// Whether a model's name says that it is so at a block.
+fn is_at(name: &str, what: &str, block: u64) -> bool {
+    let blocks = name.split_once(&format!(" {what} at ")).map_or("", |(_, blocks)| blocks);
+    blocks.split(' ').any(|one| one.parse() == Ok(block))
 }
 
 /// The verdict over losses that names say, by the real ranking.
@@ -116,10 +143,16 @@ fn result(plan: &Plan<'_>) -> RunResult {
         uid: one.uid,
         block: one.block,
         extrinsic_index: one.extrinsic_index,
-        loss: one.name.parse().map_or(f64::INFINITY, |loss: f64| loss + f64::from(noise) * 1e-13),
+        loss: said_loss(&one.name, plan.block)
+            .map_or(f64::INFINITY, |loss| loss + f64::from(noise) * 1e-13),
     };
+    let is_absent = |one: &Submission| is_at(&one.name, "absent", plan.block);
+    let violates = |one: &Submission| {
+        one.name == "late_violation" || is_at(&one.name, "violating", plan.block)
+    };
+    let competes = |one: &&Submission| !violates(one) && !is_absent(one);
     let candidates: Vec<Candidate> =
-        plan.submissions.iter().filter(|one| one.name != "late_violation").map(candidate).collect();
+        plan.submissions.iter().filter(competes).map(candidate).collect();
     let rules = &competition.ranking;
     let standings = rank(&candidates, plan.block, rules, &ResampledLosses::new());
     let weights = next_weights(None, &standings, rules);
@@ -138,6 +171,7 @@ fn result(plan: &Plan<'_>) -> RunResult {
             model_sha256: None,
             parameters: None,
             status: match standing {
+                None if is_absent(one) => Status::Unavailable { reason: "fetch it".to_owned() },
                 None => Status::Rejected { violations: vec![violation] },
                 Some(_) if !loss.is_finite() => Status::Failed { reason: "run".to_owned() },
                 Some(standing) => match standing.outclassed_by {
@@ -147,7 +181,7 @@ fn result(plan: &Plan<'_>) -> RunResult {
             },
             copy: None,
             rank: standing.and_then(|standing| standing.place),
-            score: Some(loss).filter(|loss| loss.is_finite()),
+            score: Some(loss).filter(|loss| loss.is_finite() && standing.is_some()),
             tasks: Vec::new(),
             wins: 0,
             win_rate: 0.0,
@@ -192,8 +226,17 @@ struct Scene {
 
 impl Scene {
     fn new(miners: &[Submission], settings: Settings, no_verdict: Option<&'static str>) -> Scene {
+        Scene::with_rules("      on_all_failed: keep_previous\n", miners, settings, no_verdict)
+    }
+
+    fn with_rules(
+        rules: &str,
+        miners: &[Submission],
+        settings: Settings,
+        no_verdict: Option<&'static str>,
+    ) -> Scene {
         let folder = tempfile::tempdir().unwrap();
-        let subnet = subnet("      on_all_failed: keep_previous\n");
+        let subnet = subnet(rules);
         let mut rehearsal = Rehearsal::new(&subnet, miners, &[]).unwrap();
         let measured = Arc::default();
         let models = std::mem::take(&mut rehearsal.models);
@@ -289,6 +332,82 @@ fn rounds_take_turns_and_weights_follow() {
 }
 
 #[test]
+fn one_failed_round_does_not_cost_the_best_model_its_place() {
+    let miners = [miner(2, 300, "1.0 failing at 400"), miner(4, 300, "2.0")];
+    let mut scene = Scene::new(&miners, Settings::default(), None);
+    scene.play(361, 461);
+    let rounds = scene.validator.state().ask(|q| q.rounds(Some(1), None, 9)).unwrap();
+    let winners: Vec<Option<&str>> =
+        rounds.iter().rev().map(|round| round.winner_hotkey.as_deref()).collect();
+    assert_eq!(winners, [Some("5Miner2"), Some("5Miner4"), Some("5Miner2")]);
+    assert_eq!(scene.told(EventKind::SubmissionDropped).len(), 0);
+}
+
+#[test]
+fn a_model_that_cannot_be_had_keeps_its_weight() {
+    let miners = [miner(2, 300, "1.0 absent at 400 450"), miner(4, 300, "2.0 absent at 450")];
+    let mut scene = Scene::new(&miners, Settings::default(), None);
+    for block in [399, 449, 499, 500] {
+        scene.play(361, block);
+        let averages = scene.validator.state().ask(|q| q.averages(Some(1))).unwrap();
+        let found: Vec<(&str, bool)> =
+            averages.iter().map(|one| (&*one.hotkey, one.weight > 0.999)).collect();
+        assert_eq!(found, [("5Miner2", true), ("5Miner4", false)], "{block}");
+    }
+    let skipped = scene.told(EventKind::RoundSkipped);
+    assert_eq!(skipped.len(), 1);
+    assert_eq!(skipped[0].2, "no model could be had: failed to fetch it");
+    let standings = scene.validator.state().ask(|q| q.standings()).unwrap();
+    assert_eq!(standings.iter().map(|one| one.failures).max(), Some(0));
+}
+
+#[test]
+fn a_rejected_model_has_no_weight() {
+    let mut scene = Scene::new(&[miner(2, 300, "1.0 violating at 400")], Settings::default(), None);
+    for (block, expected) in [(399, Some(1.0)), (400, None), (461, None)] {
+        scene.play(361, block);
+        let averages = scene.validator.state().ask(|q| q.averages(None)).unwrap();
+        assert_eq!(averages.first().map(|one| one.weight), expected, "{block}");
+    }
+}
+
+#[test]
+fn a_deserted_competition_has_the_weights_that_its_rules_say() {
+    for (rule, expected) in [("keep_previous", Some(1.0)), ("zero", None)] {
+        let rules = format!("      on_all_failed: {rule}\n");
+        let miners = [miner(2, 300, "1.0")];
+        let mut scene = Scene::with_rules(&rules, &miners, Settings::default(), None);
+        scene.play(361, 399);
+        let id = scene.submission("5Miner2").id;
+        // It takes no part, as while a later commitment waits.
+        let out = SubmissionState::Rejected;
+        let mut state = scene.validator.state();
+        state.change(399, |change| change.set_submission(id, out, None)).unwrap();
+        drop(state);
+        scene.play(0, 402);
+        let averages = scene.validator.state().ask(|q| q.averages(None)).unwrap();
+        assert_eq!(averages.first().map(|one| one.weight), expected, "{rule}");
+        let told = scene.told(EventKind::RoundSkipped);
+        assert_eq!(told.len(), usize::from(expected.is_none()), "{told:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_have_a_round_measured_at_every_block() {
+    let miners = [miner(2, 300, "unwritable")];
+    let mut scene = Scene::new(&miners, Settings::default(), None);
+    // At 361, and 1, 2, 4, 8, 16, 32, 64 and 64 blocks later.
+    let rows = [(361, 1), (362, 2), (363, 2), (364, 3), (423, 6), (424, 7), (551, 8), (552, 9)];
+    for (block, expected) in rows {
+        scene.play(361, block);
+        assert_eq!(*scene.measured.lock().unwrap(), expected, "{block}");
+    }
+    let told = scene.told(EventKind::TaskFailed);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].2, "failed to keep a round's files: write results.json: no storage space");
+}
+
+#[test]
 fn a_round_without_verdict_changes_nothing() {
     let miners = [miner(2, 300, "2.0"), miner(3, 300, "breaking")];
     let reason = Some("the data could not be had");
@@ -314,6 +433,106 @@ fn a_dry_run_sends_nothing_and_says_what_it_would_have() {
     assert_eq!(told[0].2, "a dry run sends nothing; none were set before");
     assert_eq!(told[1].2, "a dry run sends nothing; the last are of block 710, a tempo ago");
     assert_eq!(scene.told(EventKind::WeightsSent), []);
+}
+
+#[test]
+fn after_a_dry_run_weights_are_sent() {
+    let settings = Settings { dry_run: true, ..Settings::default() };
+    let mut scene = Scene::new(&[miner(2, 300, "2.0")], settings, None);
+    scene.play(361, 711);
+    scene.validator.parts.settings.dry_run = false;
+    scene.play(0, 713);
+    let finals = scene.told(EventKind::WeightsFinal);
+    assert_eq!(finals.len(), 1);
+    assert_eq!(scene.told(EventKind::WeightsPlanned)[0].2, "none were set before");
+}
+
+/// From a commitment on a network to the weights of its miner, in the second of
+/// two mechanisms.
+#[test]
+fn weights_are_set_in_the_mechanism_that_is_followed() {
+    let (wallets, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let participants = [("validator", 5), ("miner", 0)].map(|(name, tokens)| {
+        let [hotkey, coldkey] =
+            ["hotkey", "coldkey"].map(|kind| DevelopmentKey::new(name, kind).unwrap());
+        write_wallet(wallets.path(), name, &coldkey, &hotkey).unwrap();
+        let (hotkey, coldkey) = (hotkey.address().to_string(), coldkey.address().to_string());
+        Participant { hotkey, coldkey, stake: tokens * UNITS_PER_TOKEN }
+    });
+    let mechanisms = Mechanisms::new(2).unwrap();
+    let genesis = Genesis {
+        subnet: LocalSubnet { mechanisms, ..quick_subnet(9, 100) },
+        participants: participants.into(),
+        seed: "7".parse().unwrap(),
+        block_time_ms: 12_000,
+        start_ms: 1_790_000_000_000,
+        finality_lag: 2,
+    };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let options = LocalnetOptions { listen, genesis, is_paced: false, faults: vec![] };
+    let network = Localnet::start(options).unwrap();
+    let produce = |blocks| (0..blocks).for_each(|_| network.produce_block().unwrap());
+    let client = |name| {
+        let opened = open_hotkey(wallets.path(), name, HOTKEY, |_: &Path| None).unwrap();
+        Subtensor::new(SubtensorOptions {
+            endpoints: vec![network.url().parse().unwrap()],
+            netuid: 9,
+            mechanism: 1,
+            hotkey: Some(opened.hotkey),
+            ..SubtensorOptions::default()
+        })
+        .unwrap()
+    };
+    // Blocks come when somebody waits for one.
+    fn with_blocks<T: Send>(network: &Localnet, doing: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let handle = scope.spawn(doing);
+            while !handle.is_finished() {
+                if network.pending() > 0 {
+                    (0..4).for_each(|_| network.produce_block().unwrap());
+                }
+                std::thread::yield_now();
+            }
+            handle.join().unwrap()
+        })
+    }
+
+    produce(3);
+    let (miner, chain) = (client("miner"), client("validator"));
+    let id = ModelId {
+        namespace: "org".to_owned(),
+        name: "model".to_owned(),
+        commit: Some("ab".repeat(20)),
+        hash: None,
+        secure_hash: None,
+        competition_id: 1,
+    };
+    with_blocks(&network, || miner.commit(id.to_string().as_bytes())).unwrap();
+    produce(120);
+
+    let identity = Identity {
+        netuid: 9,
+        genesis: chain.block_hash(0).unwrap(),
+        hotkey: chain.hotkey().unwrap().to_string(),
+    };
+    let models =
+        [("org/model".to_owned(), ("1.0".to_owned(), ModelReference::Directory("/".into())))];
+    let works = FakeWorks { models: models.into(), measured: Arc::default(), no_verdict: None };
+    let state = State::open(folder.path(), &identity).unwrap();
+    let parts = Parts {
+        file: "test.yaml".to_owned(),
+        settings: Settings { weights_at_once: true, ..Settings::default() },
+        hotkey: identity.hotkey.clone(),
+        chain: Arc::new(chain),
+        works: Box::new(works),
+        cancelled: Arc::default(),
+        on_view: Box::new(|_| {}),
+        subnet: subnet(""),
+    };
+    let validator = Validator::new(parts, state).unwrap();
+    with_blocks(&network, || once(&validator)).unwrap();
+    assert_eq!(network.weights(1)[0], [(1, 65535)]);
+    assert_eq!(network.weights(0)[0], []);
 }
 
 /// A chain that makes a block whenever it is asked for the newest.
@@ -352,6 +571,86 @@ impl Chain for SelfMaking {
     }
 }
 
+/// A chain whose validator is killed when its weights are in a block, and not
+/// heard of.
+struct Killing {
+    chain: Arc<OfflineChain>,
+    /// Are set in place of what the validator sends.
+    others: Option<&'static [(u16, f64)]>,
+}
+
+impl Chain for Killing {
+    fn block(&self) -> Result<u64, SourceError> {
+        self.chain.block()
+    }
+
+    fn block_hash(&self, block: u64) -> Result<String, SourceError> {
+        self.chain.block_hash(block)
+    }
+
+    fn metagraph(&self, block: u64) -> Result<Metagraph, SourceError> {
+        self.chain.metagraph(block)
+    }
+
+    fn commitments(&self, block: u64) -> Result<Vec<Commitment>, SourceError> {
+        self.chain.commitments(block)
+    }
+
+    fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError> {
+        self.chain.weights(block)
+    }
+
+    fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError> {
+        self.chain.weight_rules(block)
+    }
+
+    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
+        self.chain.set_weights(self.others.unwrap_or(weights))?;
+        panic!("killed");
+    }
+}
+
+/// What becomes of weights whose validator was killed when they were in block
+/// 713 and it knew block 710 as final; `others` are there in their place.
+#[track_caller]
+fn check_killed(others: Option<&'static [(u16, f64)]>, state: WeightsState, reason: Option<&str>) {
+    let mut scene = Scene::new(&[miner(2, 300, "2.0")], Settings::default(), None);
+    scene.play(361, 709);
+    let Scene { mut rehearsal, mut validator, _folder: folder, .. } = scene;
+    let chain = rehearsal.chain();
+    rehearsal.advance_to(712).unwrap();
+    validator.parts.chain = Arc::new(Killing { chain: Arc::clone(&chain), others });
+    let view = chain.view(710).unwrap();
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = validator.take_turns(&view);
+    }));
+    assert!(killed.is_err());
+    let Validator { parts, state: held, .. } = validator;
+    drop(held);
+    let identity = offline::identity(&parts.subnet);
+    let held = State::open(folder.path(), &identity).unwrap();
+    let validator =
+        Validator::new(Parts { chain: Arc::clone(&chain) as Arc<dyn Chain>, ..parts }, held);
+    let validator = validator.unwrap();
+    // It is started before the block with them is final.
+    for block in 711..=780 {
+        rehearsal.advance_to(block + 2).unwrap();
+        validator.take_turns(&chain.view(block).unwrap()).unwrap();
+    }
+    let weights = validator.state().ask(|q| q.weights_page(None, 10)).unwrap();
+    assert_eq!(weights.len(), 1);
+    assert_eq!((weights[0].state, weights[0].reason.as_deref()), (state, reason));
+    let block = weights[0].receipt.as_ref().map(|receipt| receipt.block);
+    assert_eq!(block, (state == WeightsState::Final).then_some(713));
+}
+
+#[test]
+fn weights_that_nothing_was_heard_of_are_found() {
+    check_killed(None, WeightsState::Final, None);
+    let reason = "the chain has others than were sent, of block 713";
+    check_killed(Some(&[(1, 1.0)]), WeightsState::Failed, Some(reason));
+}
+
 #[test]
 fn tasks_run_side_by_side_and_one_that_panics_is_told() {
     let miners = [miner(2, 300, "2.0"), miner(4, 390, "panicking")];
@@ -359,8 +658,9 @@ fn tasks_run_side_by_side_and_one_that_panics_is_told() {
         Scene::new(&miners, Settings::default(), None);
     rehearsal.advance_to(380).unwrap();
     let chain = Arc::new(SelfMaking { chain: rehearsal.chain(), rehearsal: Mutex::new(rehearsal) });
-    let Validator { parts, state } = validator;
-    let validator = Arc::new(Validator { parts: Parts { chain, ..parts }, state });
+    let Validator { parts, state, round_rest } = validator;
+    let parts = Parts { chain, ..parts };
+    let validator = Arc::new(Validator { parts, state, round_rest });
     live(&validator, Duration::from_millis(2), Some(800)).unwrap();
     let events = validator.state().ask(|q| q.events_after(0, 10_000)).unwrap();
     let has = |kind: EventKind| events.iter().any(|event| event.kind == kind);

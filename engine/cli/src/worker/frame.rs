@@ -99,12 +99,23 @@ impl Questions {
 /// # Errors
 /// When the other side is gone, or the frame too large.
 pub fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    let bytes = postcard::to_allocvec(message).map_err(io::Error::other)?;
-    let length = u32::try_from(bytes.len()).ok().filter(|&length| length <= MAX_FRAME_BYTES);
-    let length = length.ok_or_else(|| too_large(bytes.len() as u64))?;
-    to.write_all(&length.to_le_bytes())?;
-    to.write_all(&bytes)?;
+    to.write_all(&frame(message)?)?;
     to.flush()
+}
+
+/// The bytes of a frame.
+///
+/// # Errors
+/// When there are too many.
+pub fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    const LENGTH_BYTES: usize = size_of::<u32>();
+    let bytes = vec![0; LENGTH_BYTES];
+    let mut bytes = postcard::to_extend(message, bytes).map_err(io::Error::other)?;
+    let (start, rest) = bytes.split_at_mut(LENGTH_BYTES);
+    let length = u32::try_from(rest.len()).ok().filter(|&length| length <= MAX_FRAME_BYTES);
+    let length = length.ok_or_else(|| too_large(rest.len() as u64))?;
+    start.copy_from_slice(&length.to_le_bytes());
+    Ok(bytes)
 }
 
 /// Reads a frame; none when the other side has ended after one.

@@ -1,7 +1,7 @@
 //! The engine's side of one worker.
 
 use std::collections::VecDeque;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -14,6 +14,8 @@ use super::frame::{self, Order, Report};
 
 /// Reports that wait to be heard.
 const MAX_WAITING_REPORTS: usize = 64;
+/// Orders that wait to be written, beside the one that the worker reads.
+const MAX_WAITING_ORDERS: usize = 1;
 /// Bytes of a worker's last words that are kept.
 const MAX_LAST_WORDS_BYTES: usize = 4096;
 /// What Rust says when it gets no memory.
@@ -26,7 +28,7 @@ const LOOK_TIME: Duration = Duration::from_millis(20);
 /// A worker that listens. Dropped, it is ended.
 pub struct Process {
     child: Child,
-    orders: Option<ChildStdin>,
+    orders: Option<SyncSender<Vec<u8>>>,
     reports: Receiver<io::Result<Report>>,
     last_words: Option<JoinHandle<String>>,
     max_silence: Duration,
@@ -49,9 +51,11 @@ impl Process {
         };
         let (say, hear) = sync_channel(MAX_WAITING_REPORTS);
         thread::spawn(move || pass_on(reports, &say));
+        let (order, ordered) = sync_channel(MAX_WAITING_ORDERS);
+        thread::spawn(move || write_all(orders, &ordered));
         let last_words = Some(thread::spawn(move || last_words(words)));
         let max_silence = options.max_silence;
-        Ok(Process { child, orders: Some(orders), reports: hear, last_words, max_silence })
+        Ok(Process { child, orders: Some(order), reports: hear, last_words, max_silence })
     }
 
     /// Gives an order, and waits for what is reported of it.
@@ -61,9 +65,12 @@ impl Process {
     /// how; that the run may not go on. In all but the first case the worker is
     /// ended.
     pub fn ask(&mut self, order: &Order, control: &RunControl) -> Result<Report, BackendError> {
+        let order = frame::frame(order)
+            .map_err(|error| engine(format!("give the model's process an order: {error}")))?;
+        // A worker may be slow to read it, or never do: it is written elsewhere.
         // The other end may be gone: its last words say more than the pipe.
-        let written = self.orders.as_mut().map(|orders| frame::write(orders, order));
-        if !matches!(written, Some(Ok(()))) {
+        let given = self.orders.as_ref().map(|orders| orders.try_send(order));
+        if !matches!(given, Some(Ok(()))) {
             return Err(self.obituary());
         }
         let mut heard = Instant::now();
@@ -145,6 +152,15 @@ fn how(status: ExitStatus) -> String {
 
 fn engine(what: String) -> BackendError {
     BackendError::Engine(what)
+}
+
+/// Writes orders until there are no more, or nobody reads them.
+fn write_all(mut to: ChildStdin, orders: &Receiver<Vec<u8>>) {
+    while let Ok(order) = orders.recv() {
+        if to.write_all(&order).and_then(|()| to.flush()).is_err() {
+            return;
+        }
+    }
 }
 
 fn pass_on(reports: ChildStdout, say: &SyncSender<io::Result<Report>>) {

@@ -68,6 +68,18 @@ fn a_worker_that_hangs_is_ended() {
     }
 }
 
+/// An order that no pipe holds is given to a worker that does not read.
+#[cfg(unix)]
+#[test]
+fn a_worker_that_reads_nothing_is_ended() {
+    let options = script("exec sleep 1000");
+    let directory = "x".repeat(1 << 22);
+    let control = RunControl::default().with_time_limit(Duration::ZERO);
+    let mut process = Process::start(&options).unwrap();
+    let found = process.ask(&Order::Inspect(directory.into()), &control).unwrap_err();
+    assert_eq!(found.to_string(), "finish within the time limit of 0 s");
+}
+
 #[test]
 fn a_program_that_is_not_there_is_the_engines_fault() {
     let options = WorkerOptions { program: "/nowhere/evaltasks".into(), ..script("") };

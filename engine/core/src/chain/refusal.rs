@@ -15,12 +15,13 @@ pub enum Retry {
     Later,
 }
 
-/// Why weights were not set. Reads after "failed to ...".
+/// Why weights were not set. Reads after "failed to ...". A refusal is told as
+/// part of it, so that it is no source.
 #[derive(Debug, thiserror::Error)]
 pub enum SetWeightsError {
     /// The chain looked at them and said no.
     #[error("set weights: {0}")]
-    Refused(#[from] WeightsRefusal),
+    Refused(WeightsRefusal),
     /// The chain would say no, and will not from some block on: nothing was sent.
     #[error("set weights: {refusal}; block {block} is the first that may have them")]
     TooEarly {
@@ -31,7 +32,7 @@ pub enum SetWeightsError {
     },
     /// It was not about the weights.
     #[error("set weights: {0}")]
-    Extrinsic(#[from] ExtrinsicRefusal),
+    Extrinsic(ExtrinsicRefusal),
     /// They are on the chain, and are not those that were sent.
     #[error("set weights: the chain has others than were sent, at block {block}")]
     ReadBack {
@@ -41,6 +42,18 @@ pub enum SetWeightsError {
     /// The chain was not reached, or said nothing.
     #[error("set weights")]
     Chain(#[source] SourceError),
+}
+
+impl From<WeightsRefusal> for SetWeightsError {
+    fn from(refusal: WeightsRefusal) -> SetWeightsError {
+        SetWeightsError::Refused(refusal)
+    }
+}
+
+impl From<ExtrinsicRefusal> for SetWeightsError {
+    fn from(refusal: ExtrinsicRefusal) -> SetWeightsError {
+        SetWeightsError::Extrinsic(refusal)
+    }
 }
 
 impl SetWeightsError {
@@ -320,6 +333,13 @@ mod tests {
         for (found, expected) in rows {
             assert_eq!(found, expected);
         }
+        // A chain of causes says it once.
+        let stale = SetWeightsError::from(ExtrinsicRefusal::Stale);
+        assert_eq!(
+            stale.to_string(),
+            "set weights: another extrinsic of this key was first (Stale)"
+        );
+        assert!(std::error::Error::source(&stale).is_none());
         let refusal = WeightsRefusal::SettingWeightsTooFast;
         let early = SetWeightsError::TooEarly { refusal, block: 7 };
         assert_eq!(early.retry(), Retry::AtBlock(7));

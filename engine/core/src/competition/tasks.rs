@@ -346,9 +346,14 @@ fn blob(context: &Context<'_>, given: &Given<BlobSection>) -> Option<BlobRules> 
 /// # Errors
 /// What is wrong with the address.
 pub fn url_members(url: &str) -> Result<Vec<&str>, &'static str> {
-    let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
-    if !url.starts_with("https://") && !is_local.iter().any(|local| url.starts_with(local)) {
-        return Err("the address is not https");
+    let after = |scheme: &str| Some(url.strip_prefix(scheme)?.split(['/', '?', '#', '\\']).next()?);
+    let server = match (after("https://"), after("http://")) {
+        (Some(server), _) => server,
+        (None, Some(server)) if is_local(server) => server,
+        _ => return Err("the address is not https"),
+    };
+    if server.contains(['{', '}', '@']) {
+        return Err("the address leaves it to a row which server is asked");
     }
     let mut members = Vec::new();
     for part in url.split('{').skip(1) {
@@ -362,6 +367,14 @@ pub fn url_members(url: &str) -> Result<Vec<&str>, &'static str> {
         return Err("the address has no member of the row in braces");
     }
     Ok(members)
+}
+
+/// Whether a server, perhaps with a port, is this machine.
+fn is_local(server: &str) -> bool {
+    ["127.0.0.1", "localhost", "[::1]"].iter().any(|local| {
+        let rest = server.strip_prefix(local);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    })
 }
 
 fn without_effect<T>(context: &Context<'_>, key: &str, field: &Field<T>, on: &str) {
@@ -391,6 +404,38 @@ fn normalization(
                 context.problems.error(min.place.value, message, None);
             }
             Some(Normalization::MinMax { min: low, max: high })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_row_chooses_the_server() {
+        let (no_https, chosen) =
+            ("the address is not https", "the address leaves it to a row which server is asked");
+        let rows = [
+            ("https://host/{a}/b-{c}.gz", Ok(vec!["a", "c"])),
+            ("https://host:8443/{a}", Ok(vec!["a"])),
+            ("https://host?id={a}", Ok(vec!["a"])),
+            ("http://127.0.0.1:81/{a}", Ok(vec!["a"])),
+            ("http://[::1]/{a}", Ok(vec!["a"])),
+            ("http://host/{a}", Err(no_https)),
+            ("http://127.0.0.1.evil.example/{a}", Err(no_https)),
+            ("ftp://host/{a}", Err(no_https)),
+            ("https://{host}/x", Err(chosen)),
+            ("https://{a}", Err(chosen)),
+            ("https://bucket{a}.example.org/x", Err(chosen)),
+            ("http://127.0.0.1:81{a}/x", Err(chosen)),
+            ("https://user@host/{a}", Err(chosen)),
+            ("https://host/a", Err("the address has no member of the row in braces")),
+            ("https://host/{a", Err("a brace is not closed")),
+            ("https://host/{}", Err("a brace has no name or no beginning")),
+        ];
+        for (url, expected) in rows {
+            assert_eq!(url_members(url), expected, "{url}");
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Standing;
 use crate::competition::{OnAllFailed, RankingRules};
@@ -35,6 +35,34 @@ pub fn next_weights(
     }
     let round = standings.iter().map(|standing| (standing.uid, standing.weight)).collect();
     moving_average(previous, &round, rules)
+}
+
+/// The same where some have an average and could not be looked at: as nothing
+/// new is known of them, they keep their part `m` of it, and the others divide
+/// the rest as if it were the whole.
+///
+/// `next = previous` for the absent, and `(1 - m) * next_weights(previous / (1 - m))`
+/// for the others.
+pub fn next_weights_without(
+    absent: &BTreeSet<u16>,
+    previous: Option<&Weights>,
+    standings: &[Standing],
+    rules: &RankingRules,
+) -> Weights {
+    let is_kept = |previous: &&Weights| previous.keys().any(|uid| absent.contains(uid));
+    let Some(previous) = previous.filter(is_kept) else {
+        return next_weights(previous, standings, rules);
+    };
+    let previous = if rules.min_weight > 0.0 { scaled_to_one(previous) } else { previous.clone() };
+    let (kept, others): (Weights, Weights) =
+        previous.into_iter().partition(|(uid, _)| absent.contains(uid));
+    let left = (1.0 - kept.values().sum::<f64>()).max(0.0);
+    let part = |weight: f64| if left > 0.0 { weight / left } else { 0.0 };
+    let others = others.into_iter().map(|(uid, weight)| (uid, part(weight))).collect();
+    let mut next = next_weights(Some(&others), standings, rules);
+    next.values_mut().for_each(|weight| *weight *= left);
+    next.extend(kept);
+    next
 }
 
 /// `p * previous + (1 - p) * round`, where `p` is

@@ -21,7 +21,7 @@ pub use confidence::{
 };
 pub use emission::{
     CompetitionShare, Weights, emission_by_competition, moving_average, next_weights,
-    split_emission,
+    next_weights_without, split_emission,
 };
 pub use epsilon::{epsilon_at, fully_decayed_epsilon};
 pub use retry::{Evaluation, should_retry};

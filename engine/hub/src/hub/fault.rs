@@ -115,6 +115,30 @@ pub enum HubFault {
 }
 
 impl HubFault {
+    /// See [`HubError::is_models_fault`](crate::HubError::is_models_fault).
+    pub(crate) fn is_models_fault(&self) -> bool {
+        match self {
+            HubFault::Ask { source, .. } | HubFault::File { source, .. } => source.is_files_fault(),
+            HubFault::Offline { .. }
+            | HubFault::Quota { .. }
+            | HubFault::NoCache
+            | HubFault::Cache { .. }
+            | HubFault::Cancelled => false,
+            HubFault::BadRepository
+            | HubFault::BadRevision
+            | HubFault::NoRepository
+            | HubFault::Gated
+            | HubFault::NoRevision
+            | HubFault::NoFile { .. }
+            | HubFault::TooLarge { .. }
+            | HubFault::NoModel
+            | HubFault::SeveralModels { .. }
+            | HubFault::NoTokenizer
+            | HubFault::TooManyFiles { .. }
+            | HubFault::BadListing { .. } => true,
+        }
+    }
+
     /// What became of a question to the hub, by its own word for it.
     pub(super) fn asked(what: &'static str) -> impl FnOnce(DownloadFault) -> HubFault {
         move |fault| {
@@ -147,5 +171,33 @@ impl HubFault {
     pub(super) fn cache(path: &std::path::Path) -> impl FnOnce(io::Error) -> HubFault + use<> {
         let path = path.to_owned();
         move |source| HubFault::Cache { path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_models_fault_is_so_everywhere() {
+        let status = |status| DownloadFault::Status { status, code: None, retry_after: None };
+        let file = |source| HubFault::File { path: "model.safetensors".to_owned(), source };
+        let asked = |source| HubFault::Ask { what: "its files", source };
+        let rows = [
+            (HubFault::NoRepository, true),
+            (HubFault::TooLarge { bytes: 2, limit: 1 }, true),
+            (file(status(404)), true),
+            (file(status(401)), false),
+            (file(status(429)), false),
+            (asked(status(503)), false),
+            (asked(DownloadFault::Net("connection refused".into())), false),
+            (file(DownloadFault::Truncated), false),
+            (HubFault::Quota { bytes: 2, quota: 1, in_use: "" }, false),
+            (HubFault::cache(std::path::Path::new("/c"))(io::ErrorKind::StorageFull.into()), false),
+        ];
+        for (fault, expected) in rows {
+            let error = crate::HubError::hub("a/b")(fault);
+            assert_eq!(error.is_models_fault(), expected, "{error:?}");
+        }
     }
 }

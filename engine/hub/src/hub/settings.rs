@@ -1,6 +1,6 @@
 //! How the hub is to be used, as the environment says.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -46,7 +46,11 @@ impl fmt::Debug for Token {
 impl HubSettings {
     /// The settings of this process.
     pub fn from_environment() -> HubSettings {
-        HubSettings::from_variables(|name| std::env::var_os(name))
+        HubSettings::from_variables(|name| match std::env::var_os(name) {
+            // A service may have no HOME; the system knows the user's all the same.
+            None if name == "HOME" => std::env::home_dir().map(PathBuf::into_os_string),
+            value => value,
+        })
     }
 
     /// The settings by these variables; an empty one counts as none.
@@ -54,7 +58,10 @@ impl HubSettings {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| given(name).and_then(|value| value.into_string().ok());
         let home = given("HOME").map(PathBuf::from);
-        let path = |name: &str| given(name).map(|value| expand(value.into(), home.as_deref()));
+        let path = |name: &str| {
+            let value = given(name)?;
+            Some(expand(with_variables(&value, &given), home.as_deref()))
+        };
         let is_set = |name: &str| {
             let value = text(name).unwrap_or_default().to_ascii_uppercase();
             matches!(value.as_str(), "1" | "ON" | "YES" | "TRUE")
@@ -69,7 +76,9 @@ impl HubSettings {
             .or(text("HUGGING_FACE_HUB_TOKEN"))
             .or_else(|| token_file.as_deref().and_then(read_token))
             .filter(|_| !is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN"));
-        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        // As the Python library does it: line feeds are nobody's, wherever they are.
+        let cleaned = |token: String| token.replace(['\r', '\n'], "").trim().to_owned();
+        let token = token.map(cleaned).filter(|token| !token.is_empty());
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         HubSettings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
@@ -81,6 +90,26 @@ impl HubSettings {
             bytes_per_second: None,
         }
     }
+}
+
+/// A path with variables in place of `$NAME` and `${NAME}`, as the Python library
+/// reads it; one that is not set stays as it is.
+fn with_variables(value: &OsStr, variable: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let Some(text) = value.to_str() else { return value.into() };
+    let mut parts = text.split('$');
+    let mut path = OsString::from(parts.next().unwrap_or_default());
+    for part in parts {
+        let is_name = |character: char| character == '_' || character.is_ascii_alphanumeric();
+        let braced = part.strip_prefix('{').and_then(|part| part.split_once('}'));
+        let (name, rest) = braced.unwrap_or_else(|| {
+            part.split_at(part.find(|character| !is_name(character)).unwrap_or(part.len()))
+        });
+        match Some(name).filter(|name| !name.is_empty()).and_then(variable) {
+            Some(value) => path.extend([value.as_os_str(), rest.as_ref()]),
+            None => path.extend(["$".as_ref(), part.as_ref() as &OsStr]),
+        }
+    }
+    path.into()
 }
 
 /// A path with the home directory in place of `~`.
@@ -128,6 +157,8 @@ mod tests {
             ),
             (&[("HOME", "/h"), ("HF_HOME", "~/hf")], hub, None, Some("/h/hf/hub"), false),
             (&[("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")], hub, None, Some("/c"), false),
+            (&[("A", "/a"), ("HF_HOME", "$A/${A}b$/$C")], hub, None, Some("/a//ab$/$C/hub"), false),
+            (&[("HF_TOKEN", "hf_a\r\nb\n")], hub, Some("hf_ab"), None, false),
             (&[("HF_HOME", "FOLDER")], hub, Some("hf_file"), Some("FOLDER/hub"), false),
             (
                 &[("HF_HOME", "FOLDER"), ("HF_TOKEN", " hf_own ")],

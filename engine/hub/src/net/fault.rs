@@ -97,6 +97,11 @@ pub enum DownloadFault {
 }
 
 impl DownloadFault {
+    /// Whether the server says that it will not give this file to anybody.
+    pub fn is_files_fault(&self) -> bool {
+        matches!(self, DownloadFault::Status { status: 403 | 404 | 410 | 451, .. })
+    }
+
     /// Whether another attempt may fare better.
     pub fn may_pass(&self) -> bool {
         match self {

@@ -1,9 +1,11 @@
 //! When to ask again.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use sha2::{Digest, Sha256};
 
 use super::{Attempt, DownloadFault, Net};
 use crate::limits;
@@ -32,15 +34,16 @@ impl RetryPolicy {
     };
 
     /// How long to wait after attempt `number`, from 1. What is left out is
-    /// the same for the same `what`.
+    /// the same for the same `what` in one process: those that ask for the same
+    /// are other machines.
     fn wait(&self, fault: &DownloadFault, number: u32, what: &str) -> Duration {
         if let DownloadFault::Status { retry_after: Some(asked), .. } = fault {
             return (*asked).min(self.max_wait);
         }
         let doublings = 2_u32.saturating_pow(number.saturating_sub(1));
         let longest = self.backoff.saturating_mul(doublings).min(self.max_backoff);
-        let digest = Sha256::new().chain_update(number.to_le_bytes()).chain_update(what);
-        let share = f64::from(digest.finalize().first().copied().unwrap_or(0)) / 512.0;
+        static OWN: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let share = (OWN.hash_one((number, what)) % 256) as f64 / 512.0;
         longest.mul_f64(1.0 - share)
     }
 }
@@ -80,14 +83,31 @@ impl Net {
     }
 }
 
-/// What the header says: seconds, or a date.
+/// What the headers say: seconds, or a date; or when the next quota begins, for
+/// the hub says no more than that.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let Some(value) = headers.get(RETRY_AFTER) else { return quota_renewed(headers) };
+    let value = value.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// Time until a quota that is used up is renewed, such as 40 s by
+/// `RateLimit: "api";r=0;t=40`, as in
+/// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>.
+fn quota_renewed(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("ratelimit")?.to_str().ok()?;
+    // Of several policies, one that is used up.
+    value.split(',').find_map(|policy| {
+        let number = |name: &str| {
+            let mut parts = policy.split(';').filter_map(|part| part.trim().split_once('='));
+            parts.find(|(found, _)| *found == name)?.1.parse::<u64>().ok()
+        };
+        (number("r") == Some(0)).then(|| number("t"))?.map(Duration::from_secs)
+    })
 }
 
 #[cfg(test)]
@@ -113,6 +133,23 @@ mod tests {
             assert_eq!(retry_after(&headers, now), expected, "{value}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+        let rows = [
+            ("\"api\";r=0;t=40", Some(40)),
+            ("\"api\"; r=0; t=40", Some(40)),
+            ("\"api\";r=3;t=40", None),
+            ("\"pages\";r=9;t=1, \"resolvers\";r=0;t=7", Some(7)),
+            ("\"api\";r=0", None),
+            ("\"api\";r=0;t=-1", None),
+            ("", None),
+        ];
+        for (value, expected) in rows {
+            let mut headers = HeaderMap::new();
+            headers.insert("ratelimit", HeaderValue::from_static(value));
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(retry_after(&headers, now), expected, "{value}");
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(2)), "{value}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! completes.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -24,47 +24,19 @@ impl Datasets {
     /// Gives every row the text that it names, as `text`.
     ///
     /// # Errors
-    /// That of the first row whose text cannot be had.
+    /// That of the first row whose text cannot be had, and more bytes than a
+    /// round may hold.
     pub(super) fn fill(
         &self,
         blob: &BlobRules,
         rules: &DatasetRules,
         rows: &mut [Row],
     ) -> Result<(), HubError> {
-        let next = AtomicUsize::new(0);
-        let texts: Mutex<Vec<Option<Result<String, DatasetFault>>>> =
-            Mutex::new(rows.iter().map(|_| None).collect());
-        let failed = AtomicUsize::new(usize::MAX);
-        let given: &[Row] = rows;
-        thread::scope(|scope| {
-            for _ in 0..MAX_BLOB_CONNECTIONS.min(given.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::SeqCst);
-                        // Rows before the first fault are still looked at, so that
-                        // the fault named is always the same one.
-                        let Some(row) = given.get(index) else { return };
-                        if index > failed.load(Ordering::SeqCst) {
-                            return;
-                        }
-                        let text = self.text(blob, row);
-                        if text.is_err() {
-                            failed.fetch_min(index, Ordering::SeqCst);
-                        }
-                        let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
-                        if let Some(place) = texts.get_mut(index) {
-                            *place = Some(text);
-                        }
-                    }
-                });
-            }
-        });
-        let texts = texts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let texts = collect(rows, MAX_DRAWN_BYTES, |row| self.text(blob, row))?;
         let mut left = MAX_DRAWN_BYTES;
         for (row, text) in rows.iter_mut().zip(texts) {
-            let Some(text) = text else { continue };
             let mut object = members(row);
-            object.insert(TEXT.to_owned(), text?.into());
+            object.insert(TEXT.to_owned(), text.into());
             if !rules.columns.is_empty() {
                 object.retain(|name, _| name == TEXT || rules.columns.contains(name));
             }
@@ -137,6 +109,60 @@ impl Datasets {
             attempt.get(&ask)?.expect(&[200])?.body.bytes()
         })
     }
+}
+
+/// The text of every row, in order. As soon as they have more than `max_bytes`
+/// together, no more is asked for: texts that a row names may be far larger
+/// than the row.
+fn collect(
+    rows: &[Row],
+    max_bytes: u64,
+    text: impl Fn(&Row) -> Result<String, DatasetFault> + Sync,
+) -> Result<Vec<String>, HubError> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(usize::MAX);
+    let left = AtomicU64::new(max_bytes);
+    let is_full = AtomicBool::new(false);
+    let texts: Mutex<Vec<Option<Result<String, DatasetFault>>>> =
+        Mutex::new(rows.iter().map(|_| None).collect());
+    thread::scope(|scope| {
+        for _ in 0..MAX_BLOB_CONNECTIONS.min(rows.len()) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::SeqCst);
+                    // Rows before the first fault are still looked at, so that
+                    // the fault named is always the same one.
+                    let Some(row) = rows.get(index) else { return };
+                    if index > failed.load(Ordering::SeqCst) || is_full.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let text = text(row);
+                    match &text {
+                        Ok(text) => {
+                            let bytes = text.len() as u64;
+                            let take = |left: u64| left.checked_sub(bytes);
+                            if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err()
+                            {
+                                is_full.store(true, Ordering::SeqCst);
+                                return;
+                            }
+                        }
+                        Err(_) => drop(failed.fetch_min(index, Ordering::SeqCst)),
+                    }
+                    let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(place) = texts.get_mut(index) {
+                        *place = Some(text);
+                    }
+                }
+            });
+        }
+    });
+    if is_full.into_inner() {
+        return Err(HubError::TooManyDrawnBytes { limit: max_bytes });
+    }
+    let texts = texts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let texts: Result<Vec<String>, DatasetFault> = texts.into_iter().flatten().collect();
+    Ok(texts?)
 }
 
 fn members(row: &Row) -> Map<String, Value> {
@@ -217,6 +243,34 @@ mod tests {
             let found = address(template, &serde_json::from_str(row).unwrap(), "row").ok();
             assert_eq!(found.as_ref().map(Url::as_str), expected, "{row}");
         }
+    }
+
+    #[test]
+    fn texts_are_bounded_as_they_come() {
+        let row = |index: usize| Row { origin: index.to_string(), json: "{}".to_owned() };
+        let rows: Vec<Row> = (0..1000).map(row).collect();
+        let asked = AtomicUsize::new(0);
+        let text = |_: &Row| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            Ok("a".repeat(10))
+        };
+        assert_eq!(collect(&rows, 10_000, text).unwrap().len(), 1000);
+        assert_eq!(asked.swap(0, Ordering::SeqCst), 1000);
+        let refused = collect(&rows, 99, text).unwrap_err();
+        assert!(matches!(refused, HubError::TooManyDrawnBytes { limit: 99 }), "{refused}");
+        // Nine fit, and each connection asks for one more at most.
+        assert!(asked.into_inner() <= 9 + MAX_BLOB_CONNECTIONS);
+
+        let fails = |row: &Row| match row.origin.as_str() {
+            "7" | "9" => {
+                Err(DatasetFault::NoKey { origin: row.origin.clone(), member: "a".into() })
+            }
+            _ => Ok(String::new()),
+        };
+        let fault = collect(&rows, 99, fails).unwrap_err();
+        let source = std::error::Error::source(&fault)
+            .map_or_else(|| fault.to_string(), ToString::to_string);
+        assert!(source.contains('7') && !source.contains('9'), "{source}");
     }
 
     #[test]

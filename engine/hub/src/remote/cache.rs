@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::limits::MAX_ROWS_ANSWER_BYTES;
 
 const DIGEST_BYTES: usize = 32;
+/// Beginning of the names of files that are being written.
+const UNFINISHED: &str = ".evaltasks-rows-";
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,7 +55,8 @@ impl RowCache {
         }
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(&self.folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            let named = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder);
+            let mut file = named?;
             file.write_all(&Sha256::digest(bytes))?;
             file.write_all(bytes)?;
             file.persist(&path)?;
@@ -88,11 +91,14 @@ impl RowCache {
         *bytes = Some(sum);
     }
 
-    /// Time of the last use, bytes and path of all that is kept.
+    /// Time of the last use, bytes and path of all that is kept. What else is in
+    /// the folder is somebody's own.
     fn files(&self) -> Vec<(SystemTime, u64, PathBuf)> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let file = |entry: fs::DirEntry| {
-            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            let name = entry.file_name().into_string().ok().filter(|name| is_own(name))?;
+            let metadata = fs::symlink_metadata(self.folder.join(name)).ok();
+            let metadata = metadata.filter(fs::Metadata::is_file)?;
             Some((metadata.modified().ok()?, metadata.len(), entry.path()))
         };
         entries.filter_map(file).collect()
@@ -101,6 +107,13 @@ impl RowCache {
     fn path(&self, key: &str) -> PathBuf {
         self.folder.join(hex::encode(Sha256::digest(key)))
     }
+}
+
+/// Whether a file is one that [`RowCache`] made, by its name.
+fn is_own(name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_digest = name.len() == 2 * DIGEST_BYTES && name.bytes().all(is_digit);
+    is_digest || name.starts_with(UNFINISHED)
 }
 
 #[cfg(test)]
@@ -135,6 +148,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = RowCache::new(folder.path(), 1000);
         let content = vec![7; 200];
+        let digits = "A".repeat(2 * DIGEST_BYTES);
+        let foreign = ["thesis.doc", "0123abcd", digits.as_str(), ".hidden"];
+        for name in foreign {
+            fs::write(folder.path().join(name), vec![1; 5000]).unwrap();
+        }
+        assert!(is_own(".evaltasks-rows-x") && foreign.iter().all(|name| !is_own(name)));
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         for (age, key) in ["a", "b", "c", "d"].into_iter().enumerate() {
             cache.put(key, &content);
@@ -148,5 +167,6 @@ mod tests {
         cache.put("f", &vec![0; 2000]);
         assert_eq!(cache.get("f"), None);
         assert!(cache.get("e").is_some());
+        assert!(foreign.iter().all(|name| folder.path().join(name).exists()));
     }
 }

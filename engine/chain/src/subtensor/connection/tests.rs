@@ -22,6 +22,9 @@ struct Fake {
     kinds: BTreeMap<&'static str, Kind>,
     dialled: Arc<SyncMutex<Vec<String>>>,
     paused_ms: Arc<SyncMutex<Vec<u128>>>,
+    /// What the clock shows, in seconds.
+    seconds: Arc<SyncMutex<u64>>,
+    start: Option<Instant>,
     /// Of the last node that was dialled.
     is_connected: Arc<SyncMutex<Arc<AtomicBool>>>,
 }
@@ -75,6 +78,10 @@ impl World for Fake {
     fn pause(&self, time: Duration) -> Later<'_, ()> {
         self.paused_ms.lock().unwrap().push(time.as_millis());
         Box::pin(async {})
+    }
+
+    fn now(&self) -> Instant {
+        self.start.unwrap() + Duration::from_secs(*self.seconds.lock().unwrap())
     }
 
     fn random(&self) -> u32 {
@@ -169,6 +176,48 @@ fn a_node_is_kept_while_it_answers() {
     world.is_connected.lock().unwrap().store(false, Ordering::Relaxed);
     runtime.block_on(connection.link()).map(|_| ()).unwrap();
     assert_eq!(world.dialled.lock().unwrap().len(), 2);
+}
+
+/// Last blocks that the connected node shows, at these seconds, and the endpoint
+/// after each.
+#[track_caller]
+fn check_heads(endpoints: &[&'static str], heads: &[(u64, u64, &str)]) {
+    let kinds = endpoints.iter().map(|url| (*url, Kind::Node(1))).collect();
+    let world = Fake { kinds, start: Some(Instant::now()), ..Fake::default() };
+    let endpoints = endpoints.iter().map(|url| url.parse().unwrap()).collect();
+    let connection = Connection::new(endpoints, Box::new(world.clone())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for (seconds, block, expected) in heads {
+        *world.seconds.lock().unwrap() = *seconds;
+        let link = runtime.block_on(connection.link()).ok().unwrap();
+        runtime.block_on(connection.note_head(&link, *block));
+        let next = runtime.block_on(connection.link()).ok().unwrap();
+        assert_eq!(next.endpoint.url(), *expected, "{seconds} s, block {block}");
+        assert_eq!(connection.endpoint(), Some(next.endpoint.clone()));
+    }
+}
+
+#[test]
+fn a_node_that_stands_still_or_lags_is_left() {
+    check_heads(&[A, B], &[(0, 5, A), (119, 5, A), (120, 5, B), (130, 111, B), (240, 112, B)]);
+    check_heads(&[A, B], &[(0, 5, A), (119, 6, A), (238, 6, A), (239, 6, B)]);
+    // Far behind what was shown before, and behind by no more than may be.
+    check_heads(&[A, B], &[(0, 100, A), (6, 89, B), (7, 90, B), (8, 101, B)]);
+    // What was shown before was wrong: no other node comes that far.
+    check_heads(&[A, B], &[(0, 9999, A), (6, 50, B), (119, 51, A), (120, 51, B), (121, 52, B)]);
+    check_heads(&[A], &[(0, 5, A), (500, 5, A)]);
+}
+
+#[test]
+fn an_endpoint_that_is_lost_is_not_shown() {
+    let world = Fake { kinds: [(A, Kind::Node(1))].into(), ..Fake::default() };
+    let connection = Connection::new(vec![A.parse().unwrap()], Box::new(world.clone())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert_eq!(connection.endpoint(), None);
+    runtime.block_on(connection.link()).map(|_| ()).unwrap();
+    assert_eq!(connection.endpoint(), Some(A.parse().unwrap()));
+    world.is_connected.lock().unwrap().store(false, Ordering::Relaxed);
+    assert_eq!(connection.endpoint(), None);
 }
 
 #[test]

@@ -12,9 +12,11 @@ mod verdict;
 mod weights;
 
 pub use queue::{Named, QueueDecision, named, next_check, queue, retry_check};
-pub use rounds::{Entrants, Known, NextRound, RoundInputs, entrants, is_due, next_round};
-pub use verdict::{Entrant, Verdict, verdict};
-pub use weights::{WeightsDecision, WeightsInputs, retry_weights, subnet_weights, weights};
+pub use rounds::{Entrants, Known, NextRound, RoundInputs, deserted, entrants, is_due, next_round};
+pub use verdict::{Entrant, Verdict, nothing_had, verdict};
+pub use weights::{
+    WeightsDecision, WeightsInputs, at_uids, retry_weights, subnet_weights, weights,
+};
 
 /// How this validator decides where the rules of the competitions leave it to
 /// the validator.

@@ -1,12 +1,14 @@
 //! From commitments to submissions that may be evaluated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evaltasks_core::chain::{Commitment, SubnetView};
 use evaltasks_core::commitment::{DetailedId, MAX_COMMITMENT_BYTES, ModelId};
 use evaltasks_core::competition::{Competition, Subnet, is_commit_hash, is_repository};
 
-use crate::validator::limits::{CHECK_RETRY_BLOCKS, MAX_CHECK_ATTEMPTS, MAX_CHECK_RETRY_BLOCKS};
+use crate::validator::limits::{
+    CHECK_RETRY_BLOCKS, MAX_CHECK_ATTEMPTS, MAX_CHECK_RETRY_BLOCKS, MAX_PLACE_WAIT_BLOCKS,
+};
 use crate::validator::state::{NewSubmission, SubmissionRecord, SubmissionState};
 
 /// What a view changes in the queue.
@@ -38,6 +40,15 @@ pub enum QueueDecision {
         from: u16,
         /// Now.
         to: u16,
+    },
+    /// Its place in the block is known now.
+    Placed {
+        /// Which.
+        id: i64,
+        /// Whose.
+        hotkey: String,
+        /// Where it stands.
+        extrinsic_index: u32,
     },
     /// It counts from now on.
     Due {
@@ -96,13 +107,16 @@ pub fn named<'a>(text: &str, subnet: &'a Subnet) -> Result<Named<'a>, String> {
 /// What a view changes. `known` is all that is not gone.
 ///
 /// Who lost the uid, or what was committed, is gone; a later commitment takes
-/// the place of an earlier one, and waits anew.
+/// the place of an earlier one, and waits anew. What is there and cannot be
+/// decoded changes nothing. While a commitment's place in its block is not
+/// known, it does not count, but for no more than [`MAX_PLACE_WAIT_BLOCKS`].
 pub fn queue(view: &SubnetView, subnet: &Subnet, known: &[SubmissionRecord]) -> Vec<QueueDecision> {
     let neurons = &view.metagraph.neurons;
     let commitments: BTreeMap<&str, &Commitment> =
         view.commitments.iter().map(|one| (one.hotkey.as_str(), one)).collect();
     let uids: BTreeMap<&str, u16> =
         neurons.iter().map(|one| (one.hotkey.as_str(), one.uid)).collect();
+    let undecodable: BTreeSet<&str> = view.undecodable.iter().map(String::as_str).collect();
     let by_hotkey: BTreeMap<&str, &SubmissionRecord> =
         known.iter().map(|one| (one.hotkey.as_str(), one)).collect();
 
@@ -111,10 +125,11 @@ pub fn queue(view: &SubnetView, subnet: &Subnet, known: &[SubmissionRecord]) -> 
         let hotkey = record.hotkey.clone();
         let reason = match uids.get(record.hotkey.as_str()) {
             None => Some(format!("the hotkey has lost the uid {}", record.uid)),
-            Some(_) if !commitments.contains_key(record.hotkey.as_str()) => {
-                Some("the commitment was withdrawn".to_owned())
+            Some(_) => {
+                let hotkey = record.hotkey.as_str();
+                let is_there = commitments.contains_key(hotkey) || undecodable.contains(hotkey);
+                (!is_there).then(|| "the commitment was withdrawn".to_owned())
             }
-            Some(_) => None,
         };
         if let Some(reason) = reason {
             decisions.push(QueueDecision::Gone { id: record.id, hotkey, reason });
@@ -128,10 +143,12 @@ pub fn queue(view: &SubnetView, subnet: &Subnet, known: &[SubmissionRecord]) -> 
             Some(record) if record.block == commitment.block && record.commitment == text => {
                 let (from, to) = (record.uid, neuron.uid);
                 let (id, hotkey) = (record.id, record.hotkey.clone());
-                if from != to {
+                if let Some(extrinsic_index) = new_place(record, commitment) {
+                    decisions.push(QueueDecision::Placed { id, hotkey, extrinsic_index });
+                } else if from != to {
                     decisions.push(QueueDecision::Moved { id, hotkey, from, to });
                 } else if record.state == SubmissionState::Waiting
-                    && record.due_block <= view.metagraph.block
+                    && counts_from(record) <= view.metagraph.block
                 {
                     let due_block = record.due_block;
                     decisions.push(QueueDecision::Due { id, hotkey, due_block });
@@ -144,6 +161,22 @@ pub fn queue(view: &SubnetView, subnet: &Subnet, known: &[SubmissionRecord]) -> 
         }
     }
     decisions
+}
+
+/// The place of a commitment, where another one, or none, is known. 0 stands
+/// for one that is alone in its block, and is not gone back to.
+fn new_place(record: &SubmissionRecord, commitment: &Commitment) -> Option<u32> {
+    let known = record.extrinsic_index;
+    commitment.extrinsic_index.filter(|place| match known {
+        None => true,
+        Some(known) => known == 0 && *place > 0,
+    })
+}
+
+/// The first block at which a submission may count.
+fn counts_from(record: &SubmissionRecord) -> u64 {
+    let wait_blocks = if record.extrinsic_index.is_none() { MAX_PLACE_WAIT_BLOCKS } else { 0 };
+    record.due_block.saturating_add(wait_blocks)
 }
 
 /// What was committed, as far as it is text; longer than any model needs is

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evaltasks_core::competition::{Competition, Subnet, rules_sha256};
+use evaltasks_core::competition::{Competition, OnAllFailed, Subnet, rules_sha256};
 use evaltasks_core::ranking::{Evaluation, should_retry};
 
 use super::Settings;
@@ -75,8 +75,7 @@ pub fn next_round<'a>(inputs: &RoundInputs<'a>) -> Option<NextRound<'a>> {
     let after = active.iter().position(|one| Some(one.id) > last).unwrap_or(0);
     active.rotate_left(after);
     active.into_iter().find_map(|competition| {
-        let record = known.competitions.iter().find(|one| one.id == competition.id);
-        if record.is_some_and(|record| record.last_seed_block >= seed_block) {
+        if !is_open(competition, seed_block, &known.competitions) {
             return None;
         }
         let rules_sha256 = rules_sha256(competition);
@@ -86,13 +85,33 @@ pub fn next_round<'a>(inputs: &RoundInputs<'a>) -> Option<NextRound<'a>> {
     })
 }
 
+/// A competition in which it is time for a round and nobody takes part, and
+/// whose averages are to be emptied for that: a round in which nobody has a loss
+/// would do so by [`OnAllFailed::Zero`].
+pub fn deserted<'a>(inputs: &RoundInputs<'a>) -> Option<&'a Competition> {
+    let RoundInputs { block, subnet, known, .. } = *inputs;
+    let is_empty = |competition: &&Competition| {
+        let has_average = known.averages.iter().any(|one| one.competition == competition.id);
+        competition.ranking.on_all_failed == OnAllFailed::Zero
+            && has_average
+            && is_open(competition, seed_block(block, subnet), &known.competitions)
+            && entrants(inputs, competition, &rules_sha256(competition)).chosen.is_empty()
+    };
+    subnet.competitions_at(block).into_iter().find(is_empty)
+}
+
+/// Whether a competition had no round with the seed of a block.
+fn is_open(competition: &Competition, seed_block: u64, held: &[CompetitionRecord]) -> bool {
+    let had_one = |record: &CompetitionRecord| {
+        record.id == competition.id && record.last_seed_block >= seed_block
+    };
+    !held.iter().any(had_one)
+}
+
 /// Whether an active competition had no round with the seed of a block.
 pub fn is_due(block: u64, subnet: &Subnet, held: &[CompetitionRecord]) -> bool {
     let seed_block = seed_block(block, subnet);
-    let had_one = |one: &&Competition| {
-        held.iter().any(|record| record.id == one.id && record.last_seed_block >= seed_block)
-    };
-    !subnet.competitions_at(block).iter().all(had_one)
+    subnet.competitions_at(block).iter().any(|one| is_open(one, seed_block, held))
 }
 
 /// The block whose hash is the seed of rounds at a block.
@@ -103,10 +122,12 @@ fn seed_block(block: u64, subnet: &Subnet) -> u64 {
 /// Who takes part in a round of a competition:
 ///
 /// 1. the best so far: those with the largest averages, [`Settings::keep_models`]
-///    of them,
+///    of them, and whoever won and then failed, as often as it is tried again,
+///    but once at least,
 /// 2. whoever was never evaluated under these rules,
 /// 3. whoever another large validator rewards,
-/// 4. whoever is due for another try, see [`should_retry`];
+/// 4. whoever is due for another try: whoever failed no more than `max_retries`
+///    times since its last loss, and see [`should_retry`];
 ///
 /// [`Settings::max_entrants`] in all; the others have their turn in a later
 /// round.
@@ -134,16 +155,24 @@ pub fn entrants(
     let accepted: Vec<&SubmissionRecord> = known.submissions.iter().filter(ours).collect();
     let kept = best(&accepted, &standings, &averages, settings.keep_models);
     let why = |one: &SubmissionRecord| -> Option<Why> {
-        if kept.contains(&one.id) {
+        let standing = standings.get(&one.id).copied();
+        let rules = &competition.evaluation;
+        let failed_since =
+            |standing: &StandingRecord, retries: u32| (1..=retries).contains(&standing.failures);
+        let won = |standing: &&StandingRecord| {
+            standing.winner_block == one.block && standing.loss == Some(standing.winner_loss)
+        };
+        let fell = standing.filter(won).filter(|one| failed_since(one, rules.max_retries.max(1)));
+        if kept.contains(&one.id) || fell.is_some() {
             return Some(Why::Kept);
         }
-        let Some(standing) = standings.get(&one.id) else { return Some(Why::New) };
+        let Some(standing) = standing else { return Some(Why::New) };
         if top_miners.contains(&one.uid) {
             return Some(Why::TopMiner);
         }
-        let rules = &competition.evaluation;
         let epsilon = &competition.ranking.epsilon;
-        let again = should_retry(&evaluations(standing), block, epsilon, rules.max_retries);
+        let again = failed_since(standing, rules.max_retries)
+            || should_retry(&evaluations(standing), block, epsilon, rules.max_retries);
         again.then_some(Why::Retry)
     };
     let mut chosen = Vec::new();
@@ -190,7 +219,7 @@ fn evaluations(standing: &StandingRecord) -> Vec<Evaluation> {
         None => {
             let failed = Evaluation { loss: f64::INFINITY, winner_block, winner_loss };
             // No rule allows more than a hundred.
-            vec![failed; standing.evaluations.min(1000) as usize]
+            vec![failed; standing.failures.min(1000) as usize]
         }
     }
 }

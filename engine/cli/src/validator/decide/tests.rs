@@ -3,12 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use evaltasks_core::chain::{
     Commitment, Metagraph, Neuron, SetWeightsError, SubnetView, WeightRules, WeightsRefusal,
 };
-use evaltasks_core::results::UidWeight;
 
 use super::*;
 use crate::validator::state::{
-    AverageRecord, CompetitionRecord, StandingRecord, SubmissionRecord, SubmissionState,
-    WeightsRecord, WeightsState, Why,
+    AverageRecord, CompetitionRecord, HotkeyWeight, StandingRecord, SubmissionRecord,
+    SubmissionState, WeightsRecord, WeightsState, Why,
 };
 use crate::validator::tests::subnet;
 
@@ -25,13 +24,14 @@ fn view(block: u64, hotkeys: &[&str], commitments: &[(&str, u64, &str)]) -> Subn
     let commitment = |&(hotkey, block, text): &(&str, u64, &str)| Commitment {
         hotkey: hotkey.to_owned(),
         block,
-        extrinsic_index: 0,
+        extrinsic_index: Some(0),
         data: text.as_bytes().to_vec(),
     };
     SubnetView {
         block_hash: "0x1".to_owned(),
         metagraph: Metagraph { block, neurons: (0..).zip(hotkeys).map(neuron).collect() },
         commitments: commitments.iter().map(commitment).collect(),
+        undecodable: Vec::new(),
         rules: WeightRules {
             tempo_blocks: 360,
             rate_limit_blocks: 100,
@@ -53,7 +53,7 @@ fn record(id: i64, hotkey: &str, uid: u16, block: u64, text: &str) -> Submission
         uid,
         commitment: text.to_owned(),
         block,
-        extrinsic_index: 0,
+        extrinsic_index: Some(0),
         competition: Some(1),
         state: SubmissionState::Waiting,
         reason: None,
@@ -104,6 +104,9 @@ fn queued(view: &SubnetView, known: &[SubmissionRecord]) -> Vec<String> {
         }
         QueueDecision::Gone { hotkey, reason, .. } => format!("gone {hotkey}: {reason}"),
         QueueDecision::Moved { hotkey, from, to, .. } => format!("moved {hotkey} {from} {to}"),
+        QueueDecision::Placed { hotkey, extrinsic_index, .. } => {
+            format!("placed {hotkey} {extrinsic_index}")
+        }
         QueueDecision::Due { hotkey, .. } => format!("due {hotkey}"),
     };
     queue(view, &subnet(""), known).iter().map(word).collect()
@@ -130,6 +133,31 @@ fn the_queue_follows_the_chain() {
     }
     let withdrawn = queued(&view(60, &["A"], &[]), &known);
     assert_eq!(withdrawn, ["gone A: the commitment was withdrawn"]);
+    let mut undecodable = view(60, &["A"], &[]);
+    undecodable.undecodable.push("A".to_owned());
+    assert_eq!(queued(&undecodable, &known), [""; 0]);
+}
+
+#[test]
+fn a_commitment_waits_until_its_place_is_known() {
+    let text = format!("a:b:{HASH}:h:1");
+    // Block, the place as it is known and as it is read, and what follows.
+    let rows: [(u64, Option<u32>, Option<u32>, &[&str]); 7] = [
+        (60, None, None, &[]),
+        (359, None, None, &[]),
+        (360, None, None, &["due A"]),
+        (60, None, Some(2), &["placed A 2"]),
+        // As a program had it that did not know.
+        (60, Some(0), Some(2), &["placed A 2"]),
+        (60, Some(2), Some(0), &["due A"]),
+        (60, Some(2), None, &["due A"]),
+    ];
+    for (block, known, read, expected) in rows {
+        let mut view = view(block, &["A"], &[("A", 50, &text)]);
+        view.commitments[0].extrinsic_index = read;
+        let record = SubmissionRecord { extrinsic_index: known, ..record(7, "A", 0, 50, &text) };
+        assert_eq!(queued(&view, &[record]), expected, "{block} {known:?} {read:?}");
+    }
 }
 
 #[test]
@@ -156,10 +184,10 @@ fn known(rules_sha256: &str) -> Known {
         state: SubmissionState::Accepted,
         ..record(id, &format!("M{id}"), id as u16, 10 + id as u64, "")
     };
-    let standing = |(submission, loss, evaluations)| StandingRecord {
+    let standing = |(submission, loss, failures)| StandingRecord {
         submission,
         rules_sha256: rules_sha256.to_owned(),
-        evaluations,
+        failures,
         loss,
         winner_block: 11,
         winner_loss: 2.0,
@@ -170,7 +198,7 @@ fn known(rules_sha256: &str) -> Known {
         weight,
     };
     let standings =
-        [(1, Some(2.0), 1), (2, Some(2.5), 1), (3, Some(1.9), 1), (4, None, 1), (5, None, 2)];
+        [(1, Some(2.0), 0), (2, Some(2.5), 0), (3, Some(1.9), 0), (4, None, 1), (5, None, 2)];
     Known {
         submissions: (1..=6).map(accepted).collect(),
         standings: standings.map(standing).to_vec(),
@@ -217,6 +245,39 @@ fn rounds_have_the_best_the_new_and_those_due_again() {
     check(5, 9, &[], "other", &all);
 }
 
+/// Submission 1 won its last round, submission 2 did not; both failed since.
+#[test]
+fn who_failed_after_a_loss_is_tried_again() {
+    let mut subnet = subnet("");
+    let retries_and_found = [
+        (0, [1, 0], &[(1, Why::Kept)][..]),
+        (0, [2, 1], &[]),
+        (2, [2, 2], &[(1, Why::Kept), (2, Why::Retry)]),
+        (2, [3, 3], &[]),
+    ];
+    for (max_retries, failures, expected) in retries_and_found {
+        subnet.competitions[0].evaluation.max_retries = max_retries;
+        let competition = &subnet.competitions[0];
+        let rules = evaltasks_core::competition::rules_sha256(competition);
+        let mut known = known(&rules);
+        known.averages.clear();
+        known.submissions.truncate(2);
+        for (standing, failures) in known.standings.iter_mut().zip(failures) {
+            standing.failures = failures;
+        }
+        let inputs = RoundInputs {
+            block: 1000,
+            subnet: &subnet,
+            known: &known,
+            top_miners: &BTreeSet::new(),
+            settings: &Settings::default(),
+        };
+        let chosen = entrants(&inputs, competition, &rules).chosen;
+        let found: Vec<(i64, Why)> = chosen.iter().map(|(one, why)| (one.id, *why)).collect();
+        assert_eq!(found, expected, "{failures:?} of {max_retries}");
+    }
+}
+
 #[test]
 fn competitions_take_turns_with_every_seed() {
     let subnet = subnet("");
@@ -254,12 +315,68 @@ fn competitions_take_turns_with_every_seed() {
     }
 }
 
+fn weight(uid: u16, hotkey: &str, weight: f32) -> HotkeyWeight {
+    HotkeyWeight { uid, hotkey: hotkey.to_owned(), weight }
+}
+
+/// Planned weights of two hotkeys, when these are registered.
+#[test]
+fn weights_follow_their_hotkeys() {
+    let planned = [weight(1, "A", 0.75), weight(2, "B", 0.25)];
+    let rows: [(&[&str], &[HotkeyWeight]); 4] = [
+        (&["V", "A", "B"], &planned),
+        (&["B", "A", "V"], &[weight(0, "B", 0.25), weight(1, "A", 0.75)]),
+        // Somebody else has the uid.
+        (&["V", "X", "B"], &[weight(2, "B", 1.0)]),
+        (&["V", "X", "Y"], &[]),
+    ];
+    for (hotkeys, expected) in rows {
+        assert_eq!(at_uids(&planned, &view(710, hotkeys, &[]).metagraph.neurons), expected);
+    }
+}
+
+/// What is decided at a block for an epoch that ends at another.
+#[test]
+fn weights_are_set_in_epochs_of_any_length() {
+    let subnet = subnet("");
+    let averages = [AverageRecord { competition: 1, hotkey: "M".to_owned(), weight: 0.5 }];
+    // Tempo, margin, blocks to the end of the epoch, and whether it is time.
+    let rows = [
+        (1, 10, 1, true),
+        (2, 10, 2, true),
+        (6, 10, 5, false),
+        (6, 10, 4, true),
+        (100, 10, 11, false),
+        (100, 10, 10, true),
+        (1, 0, 1, true),
+        (100, 0, 2, false),
+        (100, 0, 1, true),
+    ];
+    for (tempo_blocks, weights_margin_blocks, left, expected) in rows {
+        let mut view = view(700, &["V", "M"], &[]);
+        view.rules.tempo_blocks = tempo_blocks;
+        view.rules.next_epoch_block = 700 + left;
+        let settings = Settings { weights_margin_blocks, ..Settings::default() };
+        let decision = weights(&WeightsInputs {
+            view: &view,
+            subnet: &subnet,
+            hotkey: "V",
+            averages: &averages,
+            latest: None,
+            last_set: None,
+            settings: &settings,
+        });
+        let is_time = matches!(decision, WeightsDecision::Plan { .. });
+        assert_eq!(is_time, expected, "{tempo_blocks} {weights_margin_blocks} {left}");
+    }
+}
+
 fn weights_record(state: WeightsState, block: u64, epoch_block: u64) -> WeightsRecord {
     WeightsRecord {
         id: 5,
         block,
         epoch_block,
-        weights: vec![UidWeight { uid: 1, weight: 1.0 }],
+        weights: vec![weight(1, "M", 1.0)],
         state,
         reason: None,
         attempts: 0,
@@ -270,7 +387,7 @@ fn weights_record(state: WeightsState, block: u64, epoch_block: u64) -> WeightsR
 
 #[test]
 fn weights_are_set_once_in_an_epoch() {
-    use WeightsState::{Failed, Final, Planned, Sent};
+    use WeightsState::{DryRun, Failed, Final, Planned, Sent};
     let subnet = subnet("");
     let settings = Settings::default();
     let averages = [AverageRecord { competition: 1, hotkey: "M".to_owned(), weight: 0.5 }];
@@ -312,6 +429,12 @@ fn weights_are_set_once_in_an_epoch() {
     check(715, Some(weights_record(Planned, 710, 720)), "send 5");
     check(715, Some(weights_record(Sent, 710, 720)), "send 5");
     check(720, Some(weights_record(Planned, 710, 720)), "expire 5");
+    // A dry run has set nothing.
+    check(715, Some(weights_record(DryRun, 710, 720)), "plan 720 [1]: none were set before");
+    // What was sent may be in a block that is not final yet.
+    check(720, Some(weights_record(Sent, 710, 720)), "wait");
+    check(759, Some(weights_record(Sent, 710, 720)), "wait");
+    check(760, Some(weights_record(Sent, 710, 720)), "expire 5");
     // Sent before block 100, at which the chain has weights of this validator.
     check(720, Some(weights_record(Sent, 99, 110)), "found 5 100");
 }

@@ -1,9 +1,9 @@
 //! What follows from a round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evaltasks_core::competition::Competition;
-use evaltasks_core::ranking::{Standing, Weights, next_weights};
+use evaltasks_core::ranking::{Standing, Weights, next_weights_without};
 use evaltasks_core::results::{CompetitionResult, Status, SubmissionResult};
 
 use crate::validator::state::{Evaluated, EvaluationOutcome};
@@ -39,7 +39,8 @@ pub struct Verdict {
 /// Reads a round's result, and moves the average on.
 ///
 /// `previous` is the average so far by hotkey; none before the first round. A
-/// hotkey that is gone has no part in the next.
+/// hotkey that is gone, or whose model is rejected, has no part in the next; one whose model could not be
+/// had keeps its part.
 pub fn verdict(
     competition: &Competition,
     result: &CompetitionResult,
@@ -91,9 +92,19 @@ fn averages(
         .iter()
         .filter_map(|one| standing(number(&one.hotkey)?, by_uid.get(&one.uid)?))
         .collect();
-    let next = next_weights(previous.as_ref(), &standings, &competition.ranking);
-    let gone: Vec<&str> =
-        entrants.iter().filter(|one| one.gone).map(|one| one.hotkey.as_str()).collect();
+    let is_absent = |one: &&Entrant| {
+        let status = by_uid.get(&one.uid).map(|found| &found.status);
+        matches!(status, Some(Status::Unavailable { .. }))
+    };
+    let absent: BTreeSet<u16> =
+        entrants.iter().filter(is_absent).filter_map(|one| number(&one.hotkey)).collect();
+    let rules = &competition.ranking;
+    let next = next_weights_without(&absent, previous.as_ref(), &standings, rules);
+    let is_out = |one: &&Entrant| {
+        let status = by_uid.get(&one.uid).map(|found| &found.status);
+        one.gone || matches!(status, Some(Status::Rejected { .. }))
+    };
+    let gone: Vec<&str> = entrants.iter().filter(is_out).map(|one| one.hotkey.as_str()).collect();
     hotkeys
         .into_iter()
         .filter(|hotkey| !gone.contains(hotkey))
@@ -101,12 +112,25 @@ fn averages(
         .collect()
 }
 
+/// Why nothing follows from a round, if so: some models could not be had, and
+/// none of the others has an outcome.
+pub fn nothing_had(result: &CompetitionResult) -> Option<String> {
+    let absent = result.submissions.iter().find_map(|one| match &one.status {
+        Status::Unavailable { reason } => Some(reason),
+        _ => None,
+    })?;
+    let any_competed = result.submissions.iter().any(|one| competed(&one.status));
+    (!any_competed).then(|| format!("no model could be had: failed to {absent}"))
+}
+
+fn competed(status: &Status) -> bool {
+    matches!(status, Status::Scored | Status::Outclassed { .. } | Status::Failed { .. })
+}
+
 /// What the moving average asks of a result; none where a submission did not
 /// compete.
 fn standing(uid: u16, found: &SubmissionResult) -> Option<Standing> {
-    let competed =
-        matches!(found.status, Status::Scored | Status::Outclassed { .. } | Status::Failed { .. });
-    competed.then_some(Standing {
+    competed(&found.status).then_some(Standing {
         uid,
         outclassed_by: None,
         wins: found.wins,
@@ -148,6 +172,9 @@ fn outcome(status: &Status) -> (EvaluationOutcome, Option<String>) {
         }
         Status::Failed { reason } => {
             (EvaluationOutcome::Failed, Some(format!("failed to {reason}")))
+        }
+        Status::Unavailable { reason } => {
+            (EvaluationOutcome::Void, Some(format!("failed to {reason}")))
         }
         Status::Delayed { until_block } => {
             let reason = format!("counts from block {until_block}");

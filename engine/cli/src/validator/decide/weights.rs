@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use evaltasks_core::chain::{Neuron, Retry, SetWeightsError, SubnetView, WeightRules};
 use evaltasks_core::competition::Subnet;
 use evaltasks_core::ranking::{CompetitionShare, Weights, split_emission};
-use evaltasks_core::results::UidWeight;
 
 use super::Settings;
-use crate::validator::limits::MAX_WEIGHTS_ATTEMPTS;
-use crate::validator::state::{AverageRecord, WeightsRecord, WeightsState};
+use crate::validator::limits::{FINALITY_LAG_BLOCKS, MAX_WEIGHTS_ATTEMPTS, SENT_SETTLES_BLOCKS};
+use crate::validator::state::{AverageRecord, HotkeyWeight, WeightsRecord, WeightsState};
 
 /// See [`weights`].
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +41,14 @@ pub enum WeightsDecision {
         /// The epoch that they are for, by the block at which it ends.
         epoch_block: u64,
         /// By uid; sum 1.
-        weights: Vec<UidWeight>,
+        weights: Vec<HotkeyWeight>,
         /// Why now.
         reason: String,
     },
     /// These are to be sent.
     Send(i64),
-    /// These are on chain already: they were sent before a crash.
+    /// The chain has weights of this validator that are newer than these, which
+    /// were sent: these, unless somebody else signs with its hotkey.
     Found {
         /// Which.
         id: i64,
@@ -63,7 +63,8 @@ pub enum WeightsDecision {
 ///
 /// They are set once in an epoch, [`Settings::weights_margin_blocks`] before
 /// its end or as soon after that as the rate limit allows, if they differ from
-/// those on chain, or those are older than a tempo.
+/// those on chain, or those are older than a tempo. Where epochs are so short
+/// that the last final block is of another one, they are set at once.
 pub fn weights(inputs: &WeightsInputs<'_>) -> WeightsDecision {
     let WeightsInputs { view, hotkey, latest, last_set, settings, .. } = *inputs;
     let block = view.metagraph.block;
@@ -72,10 +73,12 @@ pub fn weights(inputs: &WeightsInputs<'_>) -> WeightsDecision {
         return resume(pending, block, me);
     }
     let epoch_block = epoch_block(&view.rules, block);
-    if latest.is_some_and(|latest| latest.epoch_block == epoch_block) {
+    let counts = |one: &WeightsRecord| settings.dry_run || one.state != WeightsState::DryRun;
+    if latest.is_some_and(|latest| counts(latest) && latest.epoch_block == epoch_block) {
         return WeightsDecision::Wait;
     }
-    let margin = settings.weights_margin_blocks.min(view.rules.tempo_blocks / 2);
+    let longest = (view.rules.tempo_blocks / 2).max(FINALITY_LAG_BLOCKS + 1);
+    let margin = settings.weights_margin_blocks.clamp(1, longest);
     if !settings.weights_at_once && block.saturating_add(margin) < epoch_block {
         return WeightsDecision::Wait;
     }
@@ -94,7 +97,9 @@ pub fn weights(inputs: &WeightsInputs<'_>) -> WeightsDecision {
     }
     let reason = match last_set {
         None => "none were set before".to_owned(),
-        Some(last) if last.weights != weights => format!("others than at block {}", last.block),
+        Some(last) if !is_same(&last.weights, &weights) => {
+            format!("others than at block {}", last.block)
+        }
         Some(last) if block.saturating_sub(last.block) >= view.rules.tempo_blocks => {
             format!("the last are of block {}, a tempo ago", last.block)
         }
@@ -103,21 +108,30 @@ pub fn weights(inputs: &WeightsInputs<'_>) -> WeightsDecision {
     WeightsDecision::Plan { epoch_block, weights, reason }
 }
 
+/// Whether the chain makes no difference between them.
+fn is_same(one: &[HotkeyWeight], other: &[HotkeyWeight]) -> bool {
+    let by_uid = |one: &HotkeyWeight| (one.uid, one.weight);
+    one.iter().map(by_uid).eq(other.iter().map(by_uid))
+}
+
 fn is_pending(state: WeightsState) -> bool {
     matches!(state, WeightsState::Planned | WeightsState::Sent)
 }
 
-/// What becomes of weights that were decided upon before.
+/// What becomes of weights that were decided upon before. Those that were sent
+/// may show up until no extrinsic of their epoch can get in any more.
 fn resume(pending: &WeightsRecord, block: u64, me: Option<&Neuron>) -> WeightsDecision {
     let id = pending.id;
     let last_update = me.map_or(0, |me| me.last_update);
-    if pending.state == WeightsState::Sent && last_update > pending.block {
+    let is_sent = pending.state == WeightsState::Sent;
+    if is_sent && last_update > pending.block {
         return WeightsDecision::Found { id, block: last_update };
     }
-    if block >= pending.epoch_block {
+    let settles_blocks = if is_sent { SENT_SETTLES_BLOCKS } else { 0 };
+    if block >= pending.epoch_block.saturating_add(settles_blocks) {
         return WeightsDecision::Expire(id);
     }
-    if block < pending.retry_block {
+    if block < pending.retry_block || block >= pending.epoch_block {
         return WeightsDecision::Wait;
     }
     WeightsDecision::Send(id)
@@ -144,7 +158,7 @@ fn allowed_from(me: &Neuron, rules: &WeightRules) -> u64 {
 /// The weights of all competitions that are active, by uid, as they are now:
 /// an average counts for the uid that its hotkey has. Empty when nobody has
 /// any.
-pub fn subnet_weights(inputs: &WeightsInputs<'_>) -> Vec<UidWeight> {
+pub fn subnet_weights(inputs: &WeightsInputs<'_>) -> Vec<HotkeyWeight> {
     let WeightsInputs { view, subnet, averages, .. } = *inputs;
     let neurons = &view.metagraph.neurons;
     let uids: BTreeMap<&str, u16> =
@@ -165,8 +179,11 @@ pub fn subnet_weights(inputs: &WeightsInputs<'_>) -> Vec<UidWeight> {
             weights,
         })
         .collect();
-    let split = split_emission(&shares).into_iter();
-    let split = split.map(|(uid, weight)| UidWeight { uid, weight: weight as f32 });
+    let hotkeys: BTreeMap<u16, &str> = uids.iter().map(|(hotkey, uid)| (*uid, *hotkey)).collect();
+    let split = split_emission(&shares).into_iter().filter_map(|(uid, weight)| {
+        let hotkey = (*hotkeys.get(&uid)?).to_owned();
+        Some(HotkeyWeight { uid, hotkey, weight: weight as f32 })
+    });
     split.filter(|one| one.weight > 0.0).collect()
 }
 
@@ -194,4 +211,25 @@ pub fn retry_weights(
         Retry::AtBlock(block) => Some(block.max(later)),
         Retry::Later => Some(later.max(allowed)),
     }
+}
+
+/// Weights for the uids that their hotkeys have now, in the order of the uids;
+/// whoever has none any more is left out, and the others keep their shares of
+/// each other. Sum 1, or empty.
+pub fn at_uids(weights: &[HotkeyWeight], neurons: &[Neuron]) -> Vec<HotkeyWeight> {
+    let uids: BTreeMap<&str, u16> =
+        neurons.iter().map(|one| (one.hotkey.as_str(), one.uid)).collect();
+    let moved = weights.iter().filter_map(|one| {
+        let uid = *uids.get(one.hotkey.as_str())?;
+        Some(HotkeyWeight { uid, ..one.clone() })
+    });
+    let mut found: Vec<HotkeyWeight> = moved.collect();
+    found.sort_by_key(|one| one.uid);
+    let sum: f64 = found.iter().map(|one| f64::from(one.weight)).sum();
+    if found.len() < weights.len() && sum > 0.0 {
+        for one in &mut found {
+            one.weight = (f64::from(one.weight) / sum) as f32;
+        }
+    }
+    found
 }

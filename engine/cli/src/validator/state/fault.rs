@@ -77,7 +77,8 @@ pub enum StateError {
     /// There is no room.
     #[error(
         "write the state {}: the disk is full, or the quota used up; what was decided before is \
-         kept. Make room and start again",
+         kept. Make room: the validator goes on by itself, and a command that ended is to be \
+         started again",
         path.display()
     )]
     Full {

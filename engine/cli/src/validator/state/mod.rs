@@ -28,8 +28,8 @@ pub use pages::{HistoryPoint, SubmissionFilter};
 pub use queries::{Counts, Found, Queries};
 pub use records::{
     AverageRecord, CompetitionRecord, EvaluationOutcome, EvaluationRecord, EventKind, EventRecord,
-    Identity, RoundRecord, RoundState, StandingRecord, SubmissionRecord, SubmissionState,
-    WeightsRecord, WeightsState, Why,
+    HotkeyWeight, Identity, RoundRecord, RoundState, StandingRecord, SubmissionRecord,
+    SubmissionState, WeightsRecord, WeightsState, Why,
 };
 pub use schema::VERSION;
 pub use write::{Change, Evaluated, NewRound, NewSubmission, NewWeights, Occurrence};

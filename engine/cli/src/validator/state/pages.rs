@@ -58,7 +58,7 @@ impl Queries<'_> {
     pub fn queue(&self, limit: u32) -> Found<Vec<SubmissionRecord>> {
         let select = format!(
             "{SUBMISSION} WHERE state IN ('waiting', 'due', 'fetching')
-             ORDER BY max(due_block, retry_block), block, extrinsic_index, id LIMIT ?1"
+             ORDER BY max(due_block, retry_block), block, extrinsic_index NULLS LAST, id LIMIT ?1"
         );
         self.list(&select, [limit.min(MAX_ROWS)], queries::submission)
     }

@@ -53,7 +53,7 @@ impl Queries<'_> {
 
     /// What is in a state, or all that is not gone; the earliest first.
     pub fn submissions(&self, state: Option<SubmissionState>) -> Found<Vec<SubmissionRecord>> {
-        let order = "ORDER BY block, extrinsic_index, uid, id LIMIT ?1";
+        let order = "ORDER BY block, extrinsic_index NULLS LAST, uid, id LIMIT ?1";
         match state {
             Some(state) => self.list(
                 &format!("{SUBMISSION} WHERE state = ?2 {order}"),
@@ -122,7 +122,8 @@ impl Queries<'_> {
     pub fn evaluations(&self, round: i64) -> Found<Vec<EvaluationRecord>> {
         let select = format!(
             "{EVALUATION} WHERE e.round = ?1
-             ORDER BY e.rank IS NULL, e.rank, s.block, s.extrinsic_index, s.uid LIMIT ?2"
+             ORDER BY e.rank IS NULL, e.rank, s.block, s.extrinsic_index NULLS LAST, s.uid
+             LIMIT ?2"
         );
         self.list(&select, params![round, MAX_ROWS], evaluation)
     }
@@ -137,14 +138,14 @@ impl Queries<'_> {
 
     /// What all rounds found of each submission that is not gone.
     pub fn standings(&self) -> Found<Vec<StandingRecord>> {
-        let select = "SELECT submission, rules_sha256, evaluations, loss, winner_block, winner_loss
+        let select = "SELECT submission, rules_sha256, failures, loss, winner_block, winner_loss
              FROM standings JOIN submissions ON id = submission
              WHERE state <> 'gone' ORDER BY submission";
         self.list(select, [], |row| {
             Ok(StandingRecord {
                 submission: row.get(0)?,
                 rules_sha256: row.get(1)?,
-                evaluations: row.get(2)?,
+                failures: row.get(2)?,
                 loss: row.get(3)?,
                 winner_block: row.get::<_, Option<i64>>(4)?.map_or(0, |block| block.max(0) as u64),
                 winner_loss: row.get::<_, Option<f64>>(5)?.unwrap_or(f64::INFINITY),
@@ -168,11 +169,14 @@ impl Queries<'_> {
         self.one(&select, [], weights)
     }
 
-    /// The latest weights that are on chain, or would be but for a dry run.
-    pub fn last_set_weights(&self) -> Found<Option<WeightsRecord>> {
-        let select =
-            format!("{WEIGHTS} WHERE state IN ('final', 'dry_run') ORDER BY id DESC LIMIT 1");
-        self.one(&select, [], weights)
+    /// The latest weights that are on chain; for a dry run, or would be but for
+    /// that.
+    pub fn last_set_weights(&self, dry_run: bool) -> Found<Option<WeightsRecord>> {
+        let select = format!(
+            "{WEIGHTS} WHERE state = 'final' OR (?1 AND state = 'dry_run')
+             ORDER BY id DESC LIMIT 1"
+        );
+        self.one(&select, [dry_run], weights)
     }
 
     /// All weights that are on chain, the earliest first.

@@ -1,7 +1,7 @@
 //! What the tables hold, as values.
 
 use evaltasks_core::chain::Receipt;
-use evaltasks_core::results::{TaskScore, UidWeight};
+use evaltasks_core::results::TaskScore;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,8 @@ words! {
         Rejected = "rejected",
         /// It could not be read, loaded or run.
         Failed = "failed",
-        /// The round came to no verdict.
+        /// The round came to no verdict, or the model could not be had by no
+        /// fault of its own.
         Void = "void",
     }
 }
@@ -154,6 +155,8 @@ words! {
         SubmissionRejected = "submission_rejected",
         /// Its hotkey has another uid.
         SubmissionMoved = "submission_moved",
+        /// Its place in its block is known now.
+        SubmissionPlaced = "submission_placed",
         /// It is no longer anybody's.
         SubmissionGone = "submission_gone",
         /// Its model is not needed any more.
@@ -209,8 +212,8 @@ pub struct SubmissionRecord {
     pub commitment: String,
     /// Block of the commitment.
     pub block: u64,
-    /// Place within the block.
-    pub extrinsic_index: u32,
+    /// Place within the block; none while it is not known.
+    pub extrinsic_index: Option<u32>,
     /// Id of the competition, where the commitment can be read.
     pub competition: Option<u32>,
     /// How far it is.
@@ -297,8 +300,8 @@ pub struct StandingRecord {
     pub submission: i64,
     /// SHA-256 of the rules that all of it was found under.
     pub rules_sha256: String,
-    /// How often it was evaluated.
-    pub evaluations: u32,
+    /// How often it was evaluated without a loss since it had one, or ever.
+    pub failures: u32,
     /// Its last loss, if it ever had one.
     pub loss: Option<f64>,
     /// Block of the commitment of that round's winner.
@@ -331,6 +334,18 @@ pub struct AverageRecord {
     pub weight: f64,
 }
 
+/// What a hotkey gets of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HotkeyWeight {
+    /// Its uid when they were decided upon, or sent last.
+    pub uid: u16,
+    /// Whose; empty where an older program did not note it.
+    #[serde(default)]
+    pub hotkey: String,
+    /// In [0, 1].
+    pub weight: f32,
+}
+
 /// Weights that were to be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightsRecord {
@@ -341,7 +356,7 @@ pub struct WeightsRecord {
     /// The epoch that they are for, by the block at which it ends.
     pub epoch_block: u64,
     /// By uid; sum 1.
-    pub weights: Vec<UidWeight>,
+    pub weights: Vec<HotkeyWeight>,
     /// Where they stand.
     pub state: WeightsState,
     /// Why, where that needs a reason.

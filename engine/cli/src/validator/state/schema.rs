@@ -7,12 +7,12 @@ pub const APPLICATION_ID: i64 = 0x4576_5661;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that was
 /// released is never changed.
-const STEPS: &[&str] = &[FIRST];
+pub const STEPS: &[&str] = &[FIRST, FAILURES, HOTKEYS_OF_WEIGHTS, UNKNOWN_PLACES];
 
 /// Version of the tables that this program knows.
 pub const VERSION: i64 = STEPS.len() as i64;
 
-const FIRST: &str = "
+pub(super) const FIRST: &str = "
     CREATE TABLE meta (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -106,6 +106,36 @@ const FIRST: &str = "
         at_ms INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX events_by_subject ON events (subject, id);
+";
+
+/// Failures are counted from the last loss on, where all evaluations were
+/// counted before. Of a submission that never had a loss they are the same.
+const FAILURES: &str = "
+    ALTER TABLE standings RENAME COLUMN evaluations TO failures;
+    UPDATE standings SET failures = (
+        SELECT count(*) FROM evaluations JOIN rounds ON id = round
+        WHERE evaluations.submission = standings.submission
+        AND rounds.rules_sha256 = standings.rules_sha256
+        AND outcome IN ('failed', 'copy')
+        AND round > coalesce((
+            SELECT max(round) FROM evaluations AS before
+            WHERE before.submission = standings.submission
+            AND before.outcome IN ('scored', 'outclassed')
+        ), 0)
+    ) WHERE loss IS NOT NULL;
+";
+
+/// Weights that were to be sent had uids alone: they are decided upon anew.
+const HOTKEYS_OF_WEIGHTS: &str = "DELETE FROM weights WHERE state = 'planned';";
+
+/// The place of a commitment in its block may not be known.
+const UNKNOWN_PLACES: &str = "
+    DROP INDEX submissions_by_state;
+    ALTER TABLE submissions ADD COLUMN place INTEGER;
+    UPDATE submissions SET place = extrinsic_index;
+    ALTER TABLE submissions DROP COLUMN extrinsic_index;
+    ALTER TABLE submissions RENAME COLUMN place TO extrinsic_index;
+    CREATE INDEX submissions_by_state ON submissions (state, block, extrinsic_index, uid);
 ";
 
 /// Takes the steps from `version` on, all or none.

@@ -2,7 +2,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::*;
@@ -30,7 +30,7 @@ fn new_submission(hotkey: &str, uid: u16) -> NewSubmission {
         uid,
         commitment: "a:b:c:d:1".to_owned(),
         block: 10,
-        extrinsic_index: 0,
+        extrinsic_index: Some(0),
         competition: Some(1),
         due_block: 20,
         rejected: None,
@@ -104,6 +104,39 @@ fn other_files_and_newer_ones_are_left_alone() {
         )
     );
     assert!(matches!(Reader::open(folder.path()), Err(StateError::Newer { .. })));
+}
+
+/// A state of the first program that had one.
+#[test]
+fn an_older_state_becomes_one_of_today() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(schema::STEPS[0]).unwrap();
+    connection.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    let rows = [("final", 1), ("planned", 2)];
+    for (state, uid) in rows {
+        let weights = format!("[{{\"uid\":{uid},\"weight\":1.0}}]");
+        let insert = "INSERT INTO weights
+             (block, epoch_block, weights, state, attempts, retry_block)
+             VALUES (10, 20, ?1, ?2, 0, 0)";
+        connection.execute(insert, [&*weights, state]).unwrap();
+    }
+    let insert = "INSERT INTO submissions
+         (hotkey, uid, commitment, block, extrinsic_index, state, due_block, changed_block)
+         VALUES ('5A', 1, 'a', 10, 3, 'waiting', 20, 10)";
+    connection.execute(insert, []).unwrap();
+    drop(connection);
+    let state = open(folder.path()).unwrap();
+    let places: Vec<Option<u32>> =
+        state.ask(|q| q.submissions(None)).unwrap().iter().map(|one| one.extrinsic_index).collect();
+    assert_eq!(places, [Some(3)]);
+    let weights = state.ask(|q| q.weights_page(None, 10)).unwrap();
+    let hotkey = String::new();
+    assert_eq!(weights.len(), 1);
+    assert_eq!(weights[0].state, WeightsState::Final);
+    assert_eq!(weights[0].weights, [HotkeyWeight { uid: 1, hotkey, weight: 1.0 }]);
 }
 
 #[test]
@@ -245,6 +278,78 @@ fn history_is_bounded_whatever_the_clock_says() {
     assert_eq!(state.ask(|q| q.submissions(Some(gone))).unwrap().len(), 1);
     state.change(15, |change| change.prune(5, 0)).unwrap();
     assert_eq!(state.ask(|q| q.submissions(Some(gone))).unwrap().len(), 0);
+}
+
+/// Submissions of a state of version 1, with the outcomes of their rounds and
+/// what was known of them then.
+#[test]
+fn failures_since_the_last_loss_are_known_of_older_states() {
+    let rows: [(&[&str], u32, Option<f64>, u32); 4] = [
+        (&["scored", "failed"], 2, Some(0.5), 1),
+        (&["failed", "outclassed", "void"], 2, Some(0.5), 0),
+        (&["scored", "failed", "copy"], 3, Some(0.5), 2),
+        (&["failed", "failed"], 2, None, 2),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(schema::FIRST).unwrap();
+    connection.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    for (id, (outcomes, evaluations, loss, _)) in (1..).zip(rows) {
+        let hotkey = format!("5M{id}");
+        let add = "INSERT INTO submissions (id, hotkey, uid, commitment, block, extrinsic_index,
+             state, due_block, changed_block) VALUES (?1, ?2, ?1, '', 1, 0, 'accepted', 1, 1)";
+        connection.execute(add, params![id, hotkey]).unwrap();
+        let add = "INSERT INTO standings VALUES (?1, 'ab', ?2, ?3, 1, 0.5)";
+        connection.execute(add, params![id, evaluations, loss]).unwrap();
+        for (round, outcome) in (1_i64..).zip(outcomes) {
+            let add = "INSERT OR IGNORE INTO rounds (id, competition, rules_sha256, block,
+                 seed_block, seed, state, folder) VALUES (?1, 1, 'ab', 1, 1, '7', 'finished', '')";
+            connection.execute(add, [round]).unwrap();
+            let add = "INSERT INTO evaluations VALUES (?1, ?2, 'new', ?3, '', NULL, '[]', 1, 0, 0)";
+            connection.execute(add, params![round, id, outcome]).unwrap();
+        }
+    }
+    drop(connection);
+    let standings = open(folder.path()).unwrap().ask(|q| q.standings()).unwrap();
+    let found: Vec<(u32, Option<f64>)> =
+        standings.iter().map(|one| (one.failures, one.loss)).collect();
+    let expected: Vec<(u32, Option<f64>)> = rows.map(|(_, _, loss, count)| (count, loss)).to_vec();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn who_offers_no_model_leaves_the_averages() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = open(folder.path()).unwrap();
+    let mut replaced = None;
+    let mut check = |competition: Option<u32>, is_rejected: bool, expected: &[(u32, &str)]| {
+        let new = NewSubmission { competition, ..new_submission("5A", 1) };
+        let averages = state.change(1, |change| {
+            change.set_averages(1, [("5A", 0.5), ("5B", 0.5)])?;
+            change.set_averages(2, [("5A", 1.0)])?;
+            if let Some(id) = replaced {
+                change.set_submission(id, SubmissionState::Gone, None)?;
+            }
+            let id = change.add_submission(&new)?;
+            replaced = Some(id);
+            if is_rejected {
+                change.reject_submission(id, "too large")?;
+            }
+            change.queries().averages(None)
+        });
+        let averages = averages.unwrap();
+        let mut found: Vec<(u32, &str)> =
+            averages.iter().map(|one| (one.competition, &*one.hotkey)).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    };
+    check(Some(1), false, &[(1, "5A"), (1, "5B")]);
+    check(Some(2), false, &[(1, "5B"), (2, "5A")]);
+    check(Some(1), true, &[(1, "5B")]);
+    // It names no competition.
+    check(None, false, &[(1, "5B")]);
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use evaltasks_core::chain::Receipt;
-use evaltasks_core::results::{TaskScore, UidWeight};
+use evaltasks_core::results::TaskScore;
 use rusqlite::{Connection, Error, params};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::queries::{Found, Queries};
 use super::records::{
-    EvaluationOutcome, EventKind, EventRecord, RoundState, SubmissionState, WeightsState, Why,
+    EvaluationOutcome, EventKind, EventRecord, HotkeyWeight, RoundState, SubmissionState,
+    WeightsState, Why,
 };
 use crate::report::text;
 use crate::validator::limits::MAX_REASON_BYTES;
@@ -48,8 +49,8 @@ pub struct NewSubmission {
     pub commitment: String,
     /// Block of the commitment.
     pub block: u64,
-    /// Place within the block.
-    pub extrinsic_index: u32,
+    /// Place within the block; none while it is not known.
+    pub extrinsic_index: Option<u32>,
     /// Id of the competition, where it can be read.
     pub competition: Option<u32>,
     /// First block at which it counts.
@@ -102,7 +103,7 @@ pub struct NewWeights<'a> {
     /// The block at which their epoch ends.
     pub epoch_block: u64,
     /// By uid; sum 1.
-    pub weights: &'a [UidWeight],
+    pub weights: &'a [HotkeyWeight],
     /// `Planned`, or `DryRun`.
     pub state: WeightsState,
 }
@@ -157,7 +158,8 @@ impl<'c> Change<'c> {
         self.run("DELETE FROM meta WHERE key = ?1", params![key])
     }
 
-    /// Adds a commitment, and gives its number.
+    /// Adds a commitment, and gives its number. The hotkey leaves the moving
+    /// averages of competitions that this one is not for.
     pub fn add_submission(&self, new: &NewSubmission) -> Found<i64> {
         let state = match new.rejected {
             Some(_) => SubmissionState::Rejected,
@@ -180,7 +182,23 @@ impl<'c> Change<'c> {
                 sql(self.block),
             ],
         )?;
-        Ok(self.connection.last_insert_rowid())
+        let id = self.connection.last_insert_rowid();
+        self.run(
+            "DELETE FROM averages WHERE hotkey = ?1 AND competition IS NOT ?2",
+            params![new.hotkey, new.competition],
+        )?;
+        Ok(id)
+    }
+
+    /// A submission that cannot take part, and why: its hotkey leaves all moving
+    /// averages, as it offers no model any more.
+    pub fn reject_submission(&self, id: i64, reason: &str) -> Found<()> {
+        self.set_submission(id, SubmissionState::Rejected, Some(reason))?;
+        self.run(
+            "DELETE FROM averages
+             WHERE hotkey = (SELECT hotkey FROM submissions WHERE id = ?1)",
+            params![id],
+        )
     }
 
     /// Says how far a submission is.
@@ -201,6 +219,14 @@ impl<'c> Change<'c> {
         self.run(
             "UPDATE submissions SET uid = ?2, changed_block = ?3 WHERE id = ?1",
             params![id, uid, sql(self.block)],
+        )
+    }
+
+    /// A submission whose place in its block is known now.
+    pub fn place_submission(&self, id: i64, extrinsic_index: u32) -> Found<()> {
+        self.run(
+            "UPDATE submissions SET extrinsic_index = ?2, changed_block = ?3 WHERE id = ?1",
+            params![id, extrinsic_index, sql(self.block)],
         )
     }
 
@@ -302,8 +328,8 @@ impl<'c> Change<'c> {
     }
 
     /// Adds an evaluation to what is known of a submission: its loss, with the
-    /// block and the loss of the round's winner. What was found under other
-    /// rules is forgotten.
+    /// block and the loss of the round's winner; else one more failure. What was
+    /// found under other rules is forgotten.
     pub fn add_standing(
         &self,
         submission: i64,
@@ -320,9 +346,10 @@ impl<'c> Change<'c> {
         };
         self.run(
             "INSERT INTO standings
-             (submission, rules_sha256, evaluations, loss, winner_block, winner_loss)
-             VALUES (?1, ?2, 1, ?3, ?4, ?5) ON CONFLICT (submission) DO UPDATE SET
-             evaluations = evaluations + 1, loss = coalesce(excluded.loss, loss),
+             (submission, rules_sha256, failures, loss, winner_block, winner_loss)
+             VALUES (?1, ?2, ?3 IS NULL, ?3, ?4, ?5) ON CONFLICT (submission) DO UPDATE SET
+             failures = iif(excluded.loss IS NULL, failures + 1, 0),
+             loss = coalesce(excluded.loss, loss),
              winner_block = coalesce(excluded.winner_block, winner_block),
              winner_loss = coalesce(excluded.winner_loss, winner_loss)",
             params![submission, rules_sha256, loss, winner_block, winner_loss],
@@ -365,26 +392,23 @@ impl<'c> Change<'c> {
         Ok(self.connection.last_insert_rowid())
     }
 
-    /// Says where weights stand.
-    pub fn set_weights_state(
-        &self,
-        id: i64,
-        state: WeightsState,
-        reason: Option<&str>,
-    ) -> Found<()> {
+    /// Weights that are being sent, for the uids that their hotkeys have now.
+    pub fn send_weights(&self, id: i64, weights: &[HotkeyWeight]) -> Found<()> {
         self.run(
-            "UPDATE weights SET state = ?2, reason = ?3 WHERE id = ?1",
-            params![id, state, reason.map(shortened)],
+            "UPDATE weights SET state = 'sent', reason = NULL, weights = ?2 WHERE id = ?1",
+            params![id, json(&weights)?],
         )
     }
 
-    /// Weights that were not taken, and the block at which they are sent again,
-    /// if at all.
-    pub fn fail_weights(&self, id: i64, reason: &str, retry_block: Option<u64>) -> Found<()> {
-        let (state, retry_block) = match retry_block {
-            Some(block) => (WeightsState::Planned, block),
-            None => (WeightsState::Failed, 0),
-        };
+    /// Weights that were not seen to be taken: where they stand now, and the
+    /// first block at which they may be sent again.
+    pub fn fail_weights(
+        &self,
+        id: i64,
+        reason: &str,
+        state: WeightsState,
+        retry_block: u64,
+    ) -> Found<()> {
         self.run(
             "UPDATE weights SET state = ?2, reason = ?3, attempts = attempts + 1,
              retry_block = ?4 WHERE id = ?1",

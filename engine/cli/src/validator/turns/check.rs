@@ -64,7 +64,7 @@ fn record(
             event(EventKind::SubmissionAccepted, reason, details)(change)
         }
         Checked::Rejected(reason) => {
-            change.set_submission(of.id, SubmissionState::Rejected, Some(reason))?;
+            change.reject_submission(of.id, reason)?;
             event(EventKind::SubmissionRejected, reason, Value::Null)(change)
         }
         Checked::Unavailable(reason) => match retry_check(block, of.attempts + 1) {
@@ -75,7 +75,7 @@ fn record(
             }
             None => {
                 let reason = format!("given up after {} attempts: {reason}", of.attempts + 1);
-                change.set_submission(of.id, SubmissionState::Rejected, Some(&reason))?;
+                change.reject_submission(of.id, &reason)?;
                 event(EventKind::SubmissionRejected, &reason, Value::Null)(change)
             }
         },

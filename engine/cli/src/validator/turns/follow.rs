@@ -58,6 +58,11 @@ fn carry_out(change: &Change<'_>, decision: &QueueDecision) -> Found<()> {
             let reason = format!("the uid was {from} and is {to}");
             event(EventKind::SubmissionMoved, hotkey, &reason, json!({"submission": id}))
         }
+        QueueDecision::Placed { id, hotkey, extrinsic_index } => {
+            change.place_submission(*id, *extrinsic_index)?;
+            let reason = format!("its place in the block is {extrinsic_index}");
+            event(EventKind::SubmissionPlaced, hotkey, &reason, json!({"submission": id}))
+        }
         QueueDecision::Due { id, hotkey, due_block } => {
             change.set_submission(*id, SubmissionState::Due, None)?;
             let reason = format!("counts since block {due_block}");

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::round::{Plan, RoundError, reason};
 use crate::validator::decide::{
-    Entrant, Known, NextRound, RoundInputs, Verdict, is_due, named, next_round, verdict,
+    Entrant, Known, NextRound, RoundInputs, Verdict, deserted, is_due, named, next_round,
+    nothing_had, verdict,
 };
 use crate::validator::state::{
     Change, EvaluationOutcome, EvaluationRecord, EventKind, Found, NewRound, Occurrence,
@@ -47,7 +48,8 @@ fn plan(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
             competitions: state.competitions()?,
         })
     })?;
-    if known.submissions.iter().all(|one| one.state != SubmissionState::Accepted) {
+    let is_accepted = |one: &SubmissionRecord| one.state == SubmissionState::Accepted;
+    if known.averages.is_empty() && !known.submissions.iter().any(is_accepted) {
         return Ok(false);
     }
     let rewarded = rewarded_by_others(validator, view)?;
@@ -58,6 +60,9 @@ fn plan(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
         top_miners: &rewarded,
         settings: &validator.settings,
     };
+    if let Some(deserted) = deserted(&inputs) {
+        return empty(validator, block, deserted).map(|()| true);
+    }
     let Some(next) = next_round(&inputs) else { return Ok(false) };
     let hash = validator.chain.block_hash(next.seed_block).map_err(TurnError::Chain)?;
     let seed = Seed::from_block_hash(&hash).to_string();
@@ -92,6 +97,20 @@ fn plan(validator: &Validator, view: &SubnetView) -> Result<bool, TurnError> {
         })
     })?;
     Ok(true)
+}
+
+/// Empties the averages of a competition in which nobody takes part.
+fn empty(validator: &Validator, block: u64, competition: &Competition) -> Result<(), TurnError> {
+    validator.state().change(block, |change| {
+        change.set_averages(competition.id, [])?;
+        change.event(&Occurrence {
+            kind: EventKind::RoundSkipped,
+            subject: &format!("competition {}", competition.id),
+            reason: "nobody takes part, so nobody has weight: on_all_failed is zero",
+            details: json!({"competition": competition.id}),
+        })
+    })?;
+    Ok(())
 }
 
 /// Uids that other large validators reward; see [`top_miners`].
@@ -190,7 +209,8 @@ fn submission(
         hotkey: record.hotkey.clone(),
         name: validator.works.name(&named),
         block: record.block,
-        extrinsic_index: record.extrinsic_index,
+        // The last of its block while its place is not known.
+        extrinsic_index: record.extrinsic_index.unwrap_or(u32::MAX),
         model: validator.works.model(&named),
         competition: Some(named.competition.key.clone()),
     })
@@ -206,8 +226,8 @@ fn finish(
     let Some(found) = result.competitions.first() else {
         return skip(validator, block, round, "it has no result");
     };
-    if let Some(reason) = &found.no_verdict {
-        return skip(validator, block, round, reason);
+    if let Some(reason) = found.no_verdict.clone().or_else(|| nothing_had(found)) {
+        return skip(validator, block, round, &reason);
     }
     let mut state = validator.state();
     let (entrants, previous) = state.ask(|state| {
@@ -244,6 +264,10 @@ fn record(
     let winner = verdict.winner.as_ref();
     for one in &verdict.evaluated {
         change.set_evaluation(round.id, one)?;
+        // Nothing is known of it that was not known before.
+        if one.outcome == EvaluationOutcome::Void {
+            continue;
+        }
         let loss_and_winner = match (one.loss, winner) {
             (Some(loss), Some((_, block, winner_loss))) => Some((loss, *block, *winner_loss)),
             _ => None,
@@ -253,7 +277,7 @@ fn record(
         if let (EvaluationOutcome::Rejected, Some(entrant), Some(reason)) =
             (one.outcome, entrant.filter(|entrant| !entrant.gone), &one.reason)
         {
-            change.set_submission(one.submission, SubmissionState::Rejected, Some(reason))?;
+            change.reject_submission(one.submission, reason)?;
             change.event(&Occurrence {
                 kind: EventKind::SubmissionRejected,
                 subject: &entrant.hotkey,
