@@ -201,7 +201,8 @@ fn who_could_not_be_looked_at_keeps_a_part_of_the_average() {
     // Uid 6 is better than uid 5; p is a half.
     let entered = [candidate((5, 1, 0, 2.0)), candidate((6, 2, 0, 1.0))];
     let failed = entered.map(|one| Candidate { loss: f64::INFINITY, ..one });
-    let rows: [(&[(u16, f64)], &[Candidate], f64, &[(u16, f64)]); 6] = [
+    type Given<'a> = &'a [(u16, f64)];
+    let rows: [(Given, &[Candidate], f64, Given); 6] = [
         (&[(9, 1.0)], &entered, 0.0, &[(5, 0.0), (6, 0.0), (9, 1.0)]),
         (&[(5, 0.25), (9, 0.75)], &entered, 0.0, &[(5, 0.125), (6, 0.125), (9, 0.75)]),
         (&[(5, 1.0), (9, 3.0)], &entered, 0.01, &[(5, 0.125), (6, 0.125), (9, 0.75)]),

@@ -346,7 +346,7 @@ fn blob(context: &Context<'_>, given: &Given<BlobSection>) -> Option<BlobRules> 
 /// # Errors
 /// What is wrong with the address.
 pub fn url_members(url: &str) -> Result<Vec<&str>, &'static str> {
-    let after = |scheme: &str| Some(url.strip_prefix(scheme)?.split(['/', '?', '#', '\\']).next()?);
+    let after = |scheme: &str| url.strip_prefix(scheme)?.split(['/', '?', '#', '\\']).next();
     let server = match (after("https://"), after("http://")) {
         (Some(server), _) => server,
         (None, Some(server)) if is_local(server) => server,

@@ -142,7 +142,8 @@ fn the_queue_follows_the_chain() {
 fn a_commitment_waits_until_its_place_is_known() {
     let text = format!("a:b:{HASH}:h:1");
     // Block, the place as it is known and as it is read, and what follows.
-    let rows: [(u64, Option<u32>, Option<u32>, &[&str]); 7] = [
+    type Place = Option<u32>;
+    let rows: [(u64, Place, Place, &[&str]); 7] = [
         (60, None, None, &[]),
         (359, None, None, &[]),
         (360, None, None, &["due A"]),
