@@ -337,6 +337,36 @@ fn pinned_rows_are_kept_and_broken_ones_fetched_again() {
     assert_eq!(requests(), 4, "the first page says which commit it is");
 }
 
+/// What a pinned dataset needs is asked for once, also how large it is and which
+/// files it has.
+#[test]
+fn pinned_datasets_need_no_net_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/parquet/zstd.parquet");
+    let server = RowsServer::start(Content {
+        files: BTreeMap::from([("org/set/data/a.parquet".to_owned(), fs::read(path).unwrap())]),
+        ..content(Rows::of_text(&[("default", 5), ("a", 300), ("b", 200)]))
+    });
+    let cache = Some((folder.path().to_owned(), 1 << 20));
+    let settings = DataSettings { cache, ..settings(&server) };
+    let offline = Datasets::new(DataSettings { offline: true, ..settings.clone() });
+    let datasets = Datasets::new(settings);
+    let pinned = || rules(Some(COMMIT));
+    let rows = [
+        DatasetRules { configs: ConfigRule::AllButDefault, pages: Some(2), ..pinned() },
+        DatasetRules { configs: ConfigRule::One("a".to_owned()), ..pinned() },
+        DatasetRules { files: Some("data/*.parquet".to_owned()), ..pinned() },
+        DatasetRules { files: Some("data/*.parquet".to_owned()), pages: Some(3), ..pinned() },
+    ];
+    for rules in rows {
+        let first = datasets.draw(&rules, &Seed::from(7)).unwrap();
+        let asked = server.heard().len();
+        assert_eq!(datasets.draw(&rules, &Seed::from(7)).unwrap(), first);
+        assert_eq!(offline.draw(&rules, &Seed::from(7)).map_err(chain), Ok(first));
+        assert_eq!(server.heard().len(), asked, "{rules:?}");
+    }
+}
+
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     writer.write_all(content).unwrap();

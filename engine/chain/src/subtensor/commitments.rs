@@ -217,8 +217,9 @@ impl Places {
             match places_in(at, block).await {
                 Ok(found) => {
                     let mut kept = self.kept();
-                    // Those that are not in it are remembered, too.
-                    let place = |key: &[u8; 32]| found.get(key).copied().unwrap_or(0);
+                    // Who has let another account sign is the last: the place of
+                    // that one's extrinsic says nothing that could be checked.
+                    let place = |key: &[u8; 32]| found.get(key).copied().unwrap_or(u32::MAX);
                     kept.extend(keys.iter().map(|key| ((block, *key), place(key))));
                     while kept.len() > MAX_KEPT_PLACES {
                         kept.pop_first();

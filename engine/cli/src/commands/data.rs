@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -14,6 +15,7 @@ use evaltasks_core::random::Seed;
 use evaltasks_core::results::DrawnData;
 use evaltasks_core::source::{DatasetSource, ModelSource};
 use evaltasks_hub::limits::ROW_CACHE_BYTES;
+use evaltasks_hub::net::SystemClock;
 use evaltasks_hub::{DataSettings, Datasets, Frozen, Hub, HubSettings, Recorder};
 use serde::Serialize;
 
@@ -45,8 +47,9 @@ pub struct DataArguments {
 }
 
 impl DataArguments {
-    /// Draws from this machine, and from the net.
-    pub fn datasets(&self, hub: HubSettings) -> Datasets {
+    /// Draws from this machine, and from the net, which is not waited for any
+    /// more once `cancelled` is true.
+    pub fn datasets(&self, hub: HubSettings, cancelled: &Arc<AtomicBool>) -> Datasets {
         let variable = |name: &str| std::env::var(name).ok();
         let token = hub.token.map(|token| token.0);
         let mut settings = DataSettings::new(hub.endpoint, token, &variable);
@@ -55,7 +58,8 @@ impl DataArguments {
         let folder = folder.or_else(|| user_cache().map(|cache| cache.join("rows")));
         let quota = self.row_cache_max_bytes.map_or(ROW_CACHE_BYTES, |bytes| bytes.0);
         settings.cache = folder.filter(|_| quota > 0).map(|folder| (folder, quota));
-        Datasets::new(settings)
+        let clock = SystemClock::cancelled_by(Arc::clone(cancelled));
+        Datasets::with_clock(settings, Arc::new(clock))
     }
 }
 
@@ -124,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let subnet = input::subnet_with(&arguments.file, &tasks)?;
     let block = arguments.block.unwrap_or_else(|| default_block(&subnet, &subnet.submissions));
     let competitions = competitions_of(&subnet, block, arguments.competition.as_deref())?;
-    let datasets = arguments.data.datasets(arguments.hub.settings());
+    let datasets = arguments.data.datasets(arguments.hub.settings(), &Arc::default());
     let hub = arguments.hub.hub(None, Arc::default());
     let recorder = Recorder::new(&datasets);
     let find_task: &FindTask = &|reference| tasks.find(reference);
@@ -244,10 +248,15 @@ pub enum RoundData {
 
 impl RoundData {
     /// A frozen round, else the data.
-    pub fn new(frozen: Option<Frozen>, arguments: &DataArguments, hub: &HubArguments) -> Self {
+    pub fn new(
+        frozen: Option<Frozen>,
+        arguments: &DataArguments,
+        hub: &HubArguments,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Self {
         match frozen {
             Some(frozen) => RoundData::Frozen(frozen),
-            None => RoundData::Live(Box::new(arguments.datasets(hub.settings()))),
+            None => RoundData::Live(Box::new(arguments.datasets(hub.settings(), cancelled))),
         }
     }
 

@@ -10,6 +10,7 @@ use evaltasks_core::competition::is_repository;
 use evaltasks_core::document::Bytes;
 use evaltasks_core::source::ModelReference;
 use evaltasks_hub::hub::Progress;
+use evaltasks_hub::net::SystemClock;
 use evaltasks_hub::{Hub, HubOptions, HubSettings};
 
 use super::progress::Console;
@@ -57,7 +58,8 @@ impl HubArguments {
             Some(console) => Arc::new(move |progress| console.fetching(progress)),
             None => Arc::new(|_| {}),
         };
-        Hub::new(settings, HubOptions { progress, cancelled, ..HubOptions::default() })
+        let clock = Arc::new(SystemClock::cancelled_by(Arc::clone(&cancelled)));
+        Hub::new(settings, HubOptions { progress, cancelled, clock, ..HubOptions::default() })
     }
 }
 

@@ -125,7 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         None => (arguments.seed.clone(), arguments.block),
     };
     let block = block.unwrap_or_else(|| default_block(&subnet, &submissions));
-    let rows = RoundData::new(frozen, &arguments.data, &arguments.hub);
+    let rows = RoundData::new(frozen, &arguments.data, &arguments.hub, &cancelled);
     let plan = Plan {
         file: &file,
         subnet: &subnet,

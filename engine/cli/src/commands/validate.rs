@@ -26,7 +26,7 @@ use super::worker::isolated;
 use super::{Outcome, input, user_data};
 use crate::http::Server;
 use crate::operate::{self, Live, Mode, Watched};
-use crate::round::{Observer, default_block, reason};
+use crate::round::{DrawnAhead, Observer, default_block, reason};
 use crate::validator::decide::Settings;
 use crate::validator::offline::{self, Pace, Rehearsal};
 use crate::validator::state::{Crash, Identity, State};
@@ -340,7 +340,7 @@ impl Arguments {
         let works = EngineWorks {
             backend,
             hub: self.hub.hub(None, Arc::clone(cancelled)),
-            datasets: Box::new(self.data.datasets(self.hub.settings())),
+            datasets: DrawnAhead::new(Arc::new(self.data.datasets(self.hub.settings(), cancelled))),
             open_tokenizer,
             find_task: Mutex::new(Box::new(move |reference: &TaskReference| tasks.find(reference))),
             journal,

@@ -84,9 +84,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let subnet = input::subnet_with(&file, &tasks)?;
     let backend = arguments.engine.backend()?;
     let frozen = arguments.frozen.as_deref().map(|folder| data::frozen(folder, &subnet));
-    let rows = RoundData::new(frozen.transpose()?, &arguments.data, &arguments.hub);
     let console = Arc::new(Console::new(arguments.quiet));
     let cancelled = cancelled_by_interrupt()?;
+    let rows = RoundData::new(frozen.transpose()?, &arguments.data, &arguments.hub, &cancelled);
     let hub = arguments.hub.hub(Some(&console), Arc::clone(&cancelled));
     let engine = Engine {
         backend: &backend,

@@ -15,6 +15,7 @@ mod batches;
 mod bounds;
 mod confidence;
 mod contest;
+mod drawn_ahead;
 mod evaluate;
 #[cfg(test)]
 mod fake;
@@ -54,6 +55,7 @@ use timing::Stopwatch;
 pub use answers::AnswerJournal;
 pub use bounds::{check_metrics, check_step};
 pub use contest::{open_tokenizer as competition_tokenizer, open_tokenizer_at};
+pub use drawn_ahead::DrawnAhead;
 pub use evaluate::{Evaluation, Outcome};
 pub use guard::guard_backend;
 pub use prepare::drawn_rows;

@@ -535,15 +535,20 @@ fn weights_are_set_in_the_mechanism_that_is_followed() {
     assert_eq!(network.weights(0)[0], []);
 }
 
-/// A chain that makes a block whenever it is asked for the newest.
-struct SelfMaking {
+type NewestBlock = dyn Fn(&OfflineChain) -> Result<u64, SourceError> + Send + Sync;
+type SetWeights =
+    dyn Fn(&OfflineChain, &[(u16, f64)]) -> Result<Receipt, SetWeightsError> + Send + Sync;
+
+/// A chain of which something is otherwise.
+struct Otherwise {
     chain: Arc<OfflineChain>,
-    rehearsal: Mutex<Rehearsal>,
+    block: Box<NewestBlock>,
+    set_weights: Box<SetWeights>,
 }
 
-impl Chain for SelfMaking {
+impl Chain for Otherwise {
     fn block(&self) -> Result<u64, SourceError> {
-        Ok(self.rehearsal.lock().unwrap().advance()?)
+        (self.block)(&self.chain)
     }
 
     fn block_hash(&self, block: u64) -> Result<String, SourceError> {
@@ -567,46 +572,31 @@ impl Chain for SelfMaking {
     }
 
     fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
-        self.chain.set_weights(weights)
+        (self.set_weights)(&self.chain, weights)
     }
 }
 
-/// A chain whose validator is killed when its weights are in a block, and not
-/// heard of.
-struct Killing {
-    chain: Arc<OfflineChain>,
-    /// Are set in place of what the validator sends.
-    others: Option<&'static [(u16, f64)]>,
+/// Makes a block whenever it is asked for the newest.
+fn self_making(rehearsal: Rehearsal) -> Otherwise {
+    let chain = rehearsal.chain();
+    let rehearsal = Mutex::new(rehearsal);
+    Otherwise {
+        chain,
+        block: Box::new(move |_| Ok(rehearsal.lock().unwrap().advance()?)),
+        set_weights: Box::new(|chain, weights| chain.set_weights(weights)),
+    }
 }
 
-impl Chain for Killing {
-    fn block(&self) -> Result<u64, SourceError> {
-        self.chain.block()
-    }
-
-    fn block_hash(&self, block: u64) -> Result<String, SourceError> {
-        self.chain.block_hash(block)
-    }
-
-    fn metagraph(&self, block: u64) -> Result<Metagraph, SourceError> {
-        self.chain.metagraph(block)
-    }
-
-    fn commitments(&self, block: u64) -> Result<Vec<Commitment>, SourceError> {
-        self.chain.commitments(block)
-    }
-
-    fn weights(&self, block: u64) -> Result<Vec<Vec<(u16, u16)>>, SourceError> {
-        self.chain.weights(block)
-    }
-
-    fn weight_rules(&self, block: u64) -> Result<WeightRules, SourceError> {
-        self.chain.weight_rules(block)
-    }
-
-    fn set_weights(&self, weights: &[(u16, f64)]) -> Result<Receipt, SetWeightsError> {
-        self.chain.set_weights(self.others.unwrap_or(weights))?;
-        panic!("killed");
+/// Kills the validator when its weights, or `others` in their place, are in a
+/// block, and it has not heard of it.
+fn killing(chain: &Arc<OfflineChain>, others: Option<&'static [(u16, f64)]>) -> Otherwise {
+    Otherwise {
+        chain: Arc::clone(chain),
+        block: Box::new(|chain| chain.block()),
+        set_weights: Box::new(move |chain, weights| {
+            chain.set_weights(others.unwrap_or(weights))?;
+            panic!("killed");
+        }),
     }
 }
 
@@ -619,7 +609,7 @@ fn check_killed(others: Option<&'static [(u16, f64)]>, state: WeightsState, reas
     let Scene { mut rehearsal, mut validator, _folder: folder, .. } = scene;
     let chain = rehearsal.chain();
     rehearsal.advance_to(712).unwrap();
-    validator.parts.chain = Arc::new(Killing { chain: Arc::clone(&chain), others });
+    validator.parts.chain = Arc::new(killing(&chain, others));
     let view = chain.view(710).unwrap();
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _ = validator.take_turns(&view);
@@ -657,7 +647,7 @@ fn tasks_run_side_by_side_and_one_that_panics_is_told() {
     let Scene { mut rehearsal, validator, _folder, .. } =
         Scene::new(&miners, Settings::default(), None);
     rehearsal.advance_to(380).unwrap();
-    let chain = Arc::new(SelfMaking { chain: rehearsal.chain(), rehearsal: Mutex::new(rehearsal) });
+    let chain = Arc::new(self_making(rehearsal));
     let Validator { parts, state, round_rest } = validator;
     let parts = Parts { chain, ..parts };
     let validator = Arc::new(Validator { parts, state, round_rest });

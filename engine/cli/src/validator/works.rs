@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use evaltasks_core::backend::{Backend, BackendError, Tokenizer};
 use evaltasks_core::commitment::secure_hash;
-use evaltasks_core::competition::{Competition, TaskReference, TokenizerRule};
+use evaltasks_core::competition::{Competition, DatasetRules, TaskReference, TokenizerRule};
 use evaltasks_core::contamination::Contamination;
 use evaltasks_core::model::Checkpoint;
 use evaltasks_core::results::RunResult;
-use evaltasks_core::source::{DatasetSource, ModelReference, ModelSource, SourceError};
+use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
 use evaltasks_core::task::Task;
 use evaltasks_hub::{Hub, HubError, HubFault, digest_model, directory_hash, pretrained_hash};
 
@@ -21,8 +21,8 @@ use crate::history::History;
 use crate::journal::SqliteJournal;
 use crate::report::{ReportError, write_contamination, write_results, write_rows};
 use crate::round::{
-    self, AnswerJournal, Engine, FindTask, Observer, Plan, RoundError, competition_tokenizer,
-    guard_backend, reason,
+    self, AnswerJournal, DrawnAhead, Engine, FindTask, Observer, Plan, RoundError,
+    competition_tokenizer, guard_backend, reason,
 };
 
 /// What a validator does with models.
@@ -73,7 +73,7 @@ pub struct EngineWorks {
     /// Finds models.
     pub hub: Hub,
     /// Draws rows.
-    pub datasets: Box<dyn DatasetSource>,
+    pub datasets: DrawnAhead,
     /// Opens the tokenizer in a directory.
     pub open_tokenizer: fn(&Path) -> Result<Arc<dyn Tokenizer>, SourceError>,
     /// Finds the implementation of a task. Rounds are held one at a time.
@@ -119,6 +119,7 @@ impl Works for EngineWorks {
     }
 
     fn measure(&self, plan: &Plan<'_>, folder: &Path) -> Result<RunResult, MeasureError> {
+        self.datasets.begin(drawn_next(plan), plan.seed);
         let find_task = self.find_task.lock().unwrap_or_else(PoisonError::into_inner);
         let round = round::run(&self.engine(&**find_task), plan)?;
         write_rows(folder, round.rows())?;
@@ -128,6 +129,17 @@ impl Works for EngineWorks {
         write_results(folder, &round.result, &round.timing, samples)?;
         Ok(round.result)
     }
+}
+
+/// What the competition draws whose turn is next with the same seed, by the order
+/// in which they have it.
+fn drawn_next(plan: &Plan<'_>) -> Vec<DatasetRules> {
+    let active = plan.subnet.competitions_at(plan.block);
+    let held = active.iter().find(|one| Some(one.key.as_str()) == plan.only);
+    let Some(held) = held else { return Vec::new() };
+    let later = active.iter().filter(|one| one.id > held.id);
+    let tasks = later.min_by_key(|one| one.id).map(|one| one.tasks.iter());
+    tasks.into_iter().flatten().filter_map(|task| task.dataset.clone()).collect()
 }
 
 /// The tokenizer that a competition has for all models; none where each model
@@ -146,7 +158,7 @@ impl EngineWorks {
         Engine {
             backend: self.backend.as_ref(),
             models: &self.hub,
-            datasets: self.datasets.as_ref(),
+            datasets: &self.datasets,
             open_tokenizer: &self.open_tokenizer,
             find_task,
             journal: self.journal.as_ref().map(|journal| AnswerJournal::new(journal)),

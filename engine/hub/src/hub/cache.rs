@@ -140,10 +140,12 @@ impl RepositoryCache {
         Listing::new(files).ok().filter(|listing| !listing.files().is_empty())
     }
 
-    /// Whether the engine's folder has a file.
+    /// Whether the engine's folder has a file, as it was published: what a disk
+    /// made of it since would be the scores of another model.
     pub fn has(&self, pinned: &Pinned, file: &RepositoryFile) -> bool {
         let path = self.view(pinned.commit()).join(&file.path);
-        fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == file.bytes)
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+        is_file && is_intact(&path, file)
     }
 
     /// Gives a verified blob its names in the snapshot and in the engine's

@@ -37,6 +37,7 @@ use std::time::SystemTime;
 
 use evaltasks_core::competition::is_commit_hash;
 use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
+use rayon::prelude::*;
 
 pub use fault::HubFault;
 pub use listing::{
@@ -305,7 +306,7 @@ impl Hub {
         held.set_modified(SystemTime::now()).map_err(HubFault::cache(&in_use))?;
 
         let missing: Vec<&RepositoryFile> =
-            files.iter().copied().filter(|file| !cache.has(pinned, file)).collect();
+            files.par_iter().copied().filter(|file| !cache.has(pinned, file)).collect();
         self.plan(&cache, pinned, &missing)?;
         let what = pinned.to_string();
         let meter = Meter {

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use evaltasks_core::competition::DatasetRules;
+use evaltasks_core::competition::{DatasetRules, is_commit_hash};
 use evaltasks_core::source::Dataset;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::cache::RowCache;
 use super::{DatasetFault, Datasets, ROWS_POLICY};
 use crate::dataset::parquet_dataset;
 use crate::limits::{
@@ -29,7 +30,7 @@ pub(super) struct OpenFiles {
     pub commit: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Entry {
     #[serde(rename = "type")]
     kind: String,
@@ -51,7 +52,10 @@ impl Datasets {
         let revision = revision.unwrap_or(MAIN);
         let what = format!("the files of {repository} at {revision}");
         let ask = |source| DatasetFault::Ask { what: what.clone(), source };
-        let commit = self.hub().commit_of(repository, revision).map_err(ask)?;
+        let commit = match is_commit_hash(revision) {
+            true => revision.to_ascii_lowercase(),
+            false => self.hub().commit_of(repository, revision).map_err(ask)?,
+        };
         let mut files = self.list(&what, repository, &commit, pattern)?;
         files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
         let members = Members::new(rules);
@@ -65,6 +69,7 @@ impl Datasets {
                 token: self.settings.token.clone(),
                 name: name.clone(),
                 bytes: file.size,
+                cache: self.cache.clone(),
                 blocks: Mutex::default(),
             };
             opened.push(ParquetFile::open(&name, Arc::new(place), &members)?);
@@ -79,6 +84,12 @@ impl Datasets {
         commit: &str,
         pattern: &str,
     ) -> Result<Vec<Entry>, DatasetFault> {
+        // A commit has the same files for ever.
+        let key = format!("files\n{repository}\n{commit}\n{pattern}");
+        let kept = self.cache.as_ref().and_then(|cache| cache.get(&key));
+        if let Some(files) = kept.and_then(|kept| serde_json::from_slice(&kept).ok()) {
+            return Ok(files);
+        }
         let is_wanted = |entry: &Entry| entry.kind == "file" && matches(pattern, &entry.path);
         let keep = |entry: Entry| is_wanted(&entry).then_some(entry);
         let files = self.hub().entries(repository, commit, MAX_REPOSITORY_FILES, keep);
@@ -94,7 +105,12 @@ impl Datasets {
                 what: format!("file that matches {pattern:?}"),
                 found: "others".to_owned(),
             }),
-            1..=MAX_HUB_DATASET_FILES => Ok(files),
+            1..=MAX_HUB_DATASET_FILES => {
+                if let (Some(cache), Ok(json)) = (&self.cache, serde_json::to_vec(&files)) {
+                    cache.put(&key, &json);
+                }
+                Ok(files)
+            }
             files => Err(DatasetFault::TooManyFiles {
                 dataset: repository.to_owned(),
                 files,
@@ -157,6 +173,8 @@ struct RangeAt {
     token: Option<String>,
     name: String,
     bytes: u64,
+    /// Keeps what was read: the URL names a commit.
+    cache: Option<Arc<RowCache>>,
     /// The blocks read last, the latest in front.
     blocks: Mutex<VecDeque<(u64, Vec<u8>)>>,
 }
@@ -170,10 +188,19 @@ impl fmt::Debug for RangeAt {
 impl RangeAt {
     fn fetch(&self, start: u64, length: usize) -> Result<Vec<u8>, HubError> {
         let range = start..start + length as u64;
+        let key = format!("bytes\n{}\n{}\n{}", self.url, range.start, range.end);
+        let kept = self.cache.as_ref().and_then(|cache| cache.get(&key));
+        if let Some(kept) = kept.filter(|kept| kept.len() == length) {
+            return Ok(kept);
+        }
         let from = (self.url.as_str(), self.token.as_deref());
         let fetched = read_range(&self.net, &ROWS_POLICY, from, range.clone(), self.bytes);
         let what = format!("bytes {} to {} of {}", range.start, range.end, self.name);
-        Ok(fetched.map_err(|source| DatasetFault::Ask { what, source })?)
+        let fetched = fetched.map_err(|source| DatasetFault::Ask { what, source })?;
+        if let Some(cache) = &self.cache {
+            cache.put(&key, &fetched);
+        }
+        Ok(fetched)
     }
 
     /// Bytes from the one block that holds `at`.

@@ -13,6 +13,7 @@ mod server;
 mod settings;
 mod signature;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use evaltasks_core::competition::{DatasetRules, Location};
@@ -47,7 +48,7 @@ pub struct Datasets {
     net: Arc<Net>,
     /// For requests that are signed, which no redirect may carry elsewhere.
     net_in_place: Net,
-    cache: Option<RowCache>,
+    cache: Option<Arc<RowCache>>,
 }
 
 impl Datasets {
@@ -58,7 +59,8 @@ impl Datasets {
 
     /// The same, with a clock that waits between attempts.
     pub fn with_clock(settings: DataSettings, clock: Arc<dyn Clock>) -> Datasets {
-        let cache = settings.cache.as_ref().map(|(folder, quota)| RowCache::new(folder, *quota));
+        let cache = |(folder, quota): &(PathBuf, u64)| Arc::new(RowCache::new(folder, *quota));
+        let cache = settings.cache.as_ref().map(cache);
         let in_place = NetLimits { redirects: 0, ..ROWS_LIMITS };
         let net = |limits| Net::with_clock(limits, Arc::clone(&clock)).left_alone(settings.offline);
         let (net, net_in_place) = (Arc::new(net(ROWS_LIMITS)), net(in_place));

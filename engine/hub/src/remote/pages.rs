@@ -92,7 +92,8 @@ impl Server<'_> {
             return Ok(one_config(config, starts, length));
         }
         let is_pinned = at.is_some();
-        let Answered { content: sizes, revision } = self.sizes(dataset, &rules.split)?;
+        let Answered { content: sizes, revision } =
+            self.sizes(dataset, &rules.split, at.as_deref())?;
         follow(dataset, at, revision, is_pinned)?;
         let wanted = wanted(dataset, rules, &sizes)?;
         let rows: Vec<u64> = wanted.iter().map(|size| size.rows).collect();

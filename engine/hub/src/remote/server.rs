@@ -54,7 +54,7 @@ impl Datasets {
             net: &self.net,
             endpoint: &self.settings.rows_server,
             token: self.settings.token.as_deref(),
-            cache: self.cache.as_ref(),
+            cache: self.cache.as_deref(),
         }
     }
 }
@@ -90,16 +90,21 @@ struct RowItem {
 }
 
 impl Server<'_> {
-    /// Rows of every configuration that has the split, in the server's order.
+    /// Rows of every configuration that has the split, in the server's order;
+    /// from the cache as by [`Server::page`].
     pub fn sizes(
         &self,
         dataset: &str,
         split: &str,
+        at: Option<&str>,
     ) -> Result<Answered<Vec<ConfigSize>>, DatasetFault> {
         let what = format!("the size of {dataset}");
-        let Answered { content, revision } =
-            self.ask(&what, "size", &[("dataset", dataset.to_owned())])?;
+        let key = |commit: &str| format!("size\n{dataset}\n{commit}");
+        let query = [("dataset", dataset.to_owned())];
+        let (Answered { content, revision }, is_kept) =
+            self.kept_or_asked(at, key, || self.ask(&what, "size", &query))?;
         let answer: SizeAnswer = parse(&what, &content)?;
+        self.keep(key, &revision, &content, is_kept);
         let sizes = answer.size.splits.into_iter().filter(|size| size.split == split);
         let content =
             sizes.map(|size| ConfigSize { config: size.config, rows: size.num_rows }).collect();
@@ -119,22 +124,15 @@ impl Server<'_> {
         let place = format!("{dataset}/{config}/{split}");
         let what = format!("rows {start} to {} of {place}", start.saturating_add(length));
         let key = |commit: &str| format!("rows\n{place}\n{start}\n{length}\n{commit}");
-        let kept = at.zip(self.cache).and_then(|(commit, cache)| cache.get(&key(commit)));
-        let is_kept = kept.is_some();
-        let Answered { content, revision } = match kept {
-            Some(content) => Answered { content, revision: at.map(str::to_owned) },
-            None => self.ask(
-                &what,
-                "rows",
-                &[
-                    ("dataset", dataset.to_owned()),
-                    ("config", config.to_owned()),
-                    ("split", split.to_owned()),
-                    ("offset", start.to_string()),
-                    ("length", length.to_string()),
-                ],
-            )?,
-        };
+        let query = [
+            ("dataset", dataset.to_owned()),
+            ("config", config.to_owned()),
+            ("split", split.to_owned()),
+            ("offset", start.to_string()),
+            ("length", length.to_string()),
+        ];
+        let (Answered { content, revision }, is_kept) =
+            self.kept_or_asked(at, key, || self.ask(&what, "rows", &query))?;
         let answer: RowsAnswer = parse(&what, &content)?;
         if answer.rows.len() as u64 > length {
             let reason = format!("{} rows are more than were asked for", answer.rows.len());
@@ -154,11 +152,36 @@ impl Server<'_> {
             let json = members.finish(&origin, item.row)?;
             rows.push(Row { origin, json });
         }
-        // Kept once it is known to be good.
-        if let (Some(cache), Some(commit), false) = (self.cache, &revision, is_kept) {
-            cache.put(&key(commit), &content);
-        }
+        self.keep(key, &revision, &content, is_kept);
         Ok(Answered { content: rows, revision })
+    }
+
+    /// What is kept of the commit that the dataset is known to be at, else an
+    /// answer; and whether it was kept.
+    fn kept_or_asked(
+        &self,
+        at: Option<&str>,
+        key: impl Fn(&str) -> String,
+        ask: impl FnOnce() -> Result<Answered<Vec<u8>>, DatasetFault>,
+    ) -> Result<(Answered<Vec<u8>>, bool), DatasetFault> {
+        let kept = at.zip(self.cache).and_then(|(commit, cache)| cache.get(&key(commit)));
+        match kept {
+            Some(content) => Ok((Answered { content, revision: at.map(str::to_owned) }, true)),
+            None => Ok((ask()?, false)),
+        }
+    }
+
+    /// Keeps an answer that is known to be good, if it is not kept yet.
+    fn keep(
+        &self,
+        key: impl Fn(&str) -> String,
+        revision: &Option<String>,
+        content: &[u8],
+        is_kept: bool,
+    ) {
+        if let (Some(cache), Some(commit), false) = (self.cache, revision, is_kept) {
+            cache.put(&key(commit), content);
+        }
     }
 
     fn ask(

@@ -180,6 +180,31 @@ fn a_model_is_fetched_once_and_only_what_it_needs() {
     assert_eq!(server.take_log().len(), 0);
 }
 
+/// A disk that changed a file makes no other model of it.
+#[test]
+fn a_kept_file_that_changed_is_fetched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server::Hub::start(content());
+    let settings = settings(&server, folder.path());
+    let hub = Hub::new(settings.clone(), options(&Arc::default()));
+    let pinned = pinned(FIRST);
+    let path = hub.model(&pinned, None).unwrap();
+    for name in ["model.safetensors", "config.json"] {
+        let whole = fs::read(path.join(name)).unwrap();
+        let mut changed = whole.clone();
+        changed[0] ^= 1;
+        fs::write(path.join(name), &changed).unwrap();
+        let offline = HubSettings { offline: true, ..settings.clone() };
+        let refused = Hub::new(offline, options(&Arc::default())).model(&pinned, None);
+        assert!(said(&refused.unwrap_err(), &server).contains(name));
+        server.take_log();
+        assert_eq!(hub.model(&pinned, None).unwrap(), path);
+        assert_eq!(fs::read(path.join(name)).unwrap(), whole);
+        let asked = server.take_log();
+        assert!(asked.iter().any(|request| request.path.ends_with(name)), "{asked:?}");
+    }
+}
+
 /// What goes wrong, what it comes to, and the seconds that were waited; the
 /// times between attempts that nobody prescribes are left out.
 type Row = (Vec<Fault>, Option<&'static str>, &'static [u64]);

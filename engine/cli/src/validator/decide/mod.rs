@@ -13,7 +13,7 @@ mod weights;
 
 pub use queue::{Named, QueueDecision, named, next_check, queue, retry_check};
 pub use rounds::{Entrants, Known, NextRound, RoundInputs, deserted, entrants, is_due, next_round};
-pub use verdict::{Entrant, Verdict, nothing_had, verdict};
+pub use verdict::{Entrant, Fate, Verdict, nothing_had, verdict};
 pub use weights::{
     WeightsDecision, WeightsInputs, at_uids, retry_weights, subnet_weights, weights,
 };

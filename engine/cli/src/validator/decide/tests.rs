@@ -494,12 +494,12 @@ fn refusals_are_answered_by_their_kind() {
 fn an_average_is_the_hotkeys_and_not_the_uids() {
     let subnet = subnet("      moving_average: {previous: 0.5}\n");
     let competition = &subnet.competitions[0];
-    let entrant = |submission, hotkey: &str, gone| Entrant {
+    let entrant = |submission, hotkey: &str, fate| Entrant {
         submission,
         hotkey: hotkey.to_owned(),
         uid: 4,
         block: 10,
-        gone,
+        fate,
     };
     let result = evaltasks_core::results::CompetitionResult {
         key: "first".to_owned(),
@@ -541,14 +541,19 @@ fn an_average_is_the_hotkeys_and_not_the_uids() {
         found.averages.into_iter().collect::<Vec<_>>()
     };
     let pair = |hotkey: &str, weight: f64| (hotkey.to_owned(), weight);
-    assert_eq!(averages(entrant(1, "new", false), None), [pair("new", 1.0)]);
+    assert_eq!(averages(entrant(1, "new", Fate::Current), None), [pair("new", 1.0)]);
     assert_eq!(
-        averages(entrant(1, "new", false), Some(&previous)),
+        averages(entrant(1, "new", Fate::Current), Some(&previous)),
         [pair("new", 0.6), pair("old", 0.4)]
     );
     // Whoever had the uid before and left has no part in it.
-    assert_eq!(averages(entrant(1, "new", true), Some(&previous)), [pair("old", 0.4)]);
-    let found = verdict(competition, &result, &[entrant(1, "new", false)], None);
+    assert_eq!(averages(entrant(1, "new", Fate::Gone), Some(&previous)), [pair("old", 0.4)]);
+    // Who has another model here by now keeps what the one before has won.
+    assert_eq!(
+        averages(entrant(1, "new", Fate::Replaced), Some(&previous)),
+        [pair("new", 0.6), pair("old", 0.4)]
+    );
+    let found = verdict(competition, &result, &[entrant(1, "new", Fate::Current)], None);
     assert_eq!(found.winner, Some(("new".to_owned(), 10, 2.0)));
     assert_eq!(found.models, [(1, "ab".to_owned())]);
 }

@@ -19,8 +19,19 @@ pub struct Entrant {
     pub uid: u16,
     /// Block of its commitment.
     pub block: u64,
-    /// Whether its hotkey has lost the uid meanwhile.
-    pub gone: bool,
+    /// What became of it meanwhile.
+    pub fate: Fate,
+}
+
+/// See [`Entrant::fate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing.
+    Current,
+    /// Its hotkey has committed another one to the same competition.
+    Replaced,
+    /// Its hotkey has lost the uid, or competes here no more.
+    Gone,
 }
 
 /// What follows from a round that came to a verdict.
@@ -39,8 +50,8 @@ pub struct Verdict {
 /// Reads a round's result, and moves the average on.
 ///
 /// `previous` is the average so far by hotkey; none before the first round. A
-/// hotkey that is gone, or whose model is rejected, has no part in the next; one whose model could not be
-/// had keeps its part.
+/// hotkey that is gone, or whose model is rejected, has no part in the next; one
+/// whose model could not be had keeps its part.
 pub fn verdict(
     competition: &Competition,
     result: &CompetitionResult,
@@ -102,7 +113,7 @@ fn averages(
     let next = next_weights_without(&absent, previous.as_ref(), &standings, rules);
     let is_out = |one: &&Entrant| {
         let status = by_uid.get(&one.uid).map(|found| &found.status);
-        one.gone || matches!(status, Some(Status::Rejected { .. }))
+        one.fate == Fate::Gone || matches!(status, Some(Status::Rejected { .. }))
     };
     let gone: Vec<&str> = entrants.iter().filter(is_out).map(|one| one.hotkey.as_str()).collect();
     hotkeys

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::round::{Plan, RoundError, reason};
 use crate::validator::decide::{
-    Entrant, Known, NextRound, RoundInputs, Verdict, deserted, is_due, named, next_round,
+    Entrant, Fate, Known, NextRound, RoundInputs, Verdict, deserted, is_due, named, next_round,
     nothing_had, verdict,
 };
 use crate::validator::state::{
@@ -233,6 +233,11 @@ fn finish(
     let (entrants, previous) = state.ask(|state| {
         let evaluations = state.evaluations(round.id)?;
         let mut entrants = Vec::with_capacity(evaluations.len());
+        let current = state.submissions(None)?;
+        let goes_on = |hotkey: &str| {
+            let is_same = |one: &&SubmissionRecord| one.competition == Some(competition.id);
+            current.iter().filter(is_same).any(|one| one.hotkey == hotkey)
+        };
         for one in &evaluations {
             let Some(record) = state.submission(one.submission)? else { continue };
             entrants.push(Entrant {
@@ -240,7 +245,11 @@ fn finish(
                 hotkey: one.hotkey.clone(),
                 uid: one.uid,
                 block: record.block,
-                gone: record.state == SubmissionState::Gone,
+                fate: match record.state {
+                    SubmissionState::Gone if goes_on(&one.hotkey) => Fate::Replaced,
+                    SubmissionState::Gone => Fate::Gone,
+                    _ => Fate::Current,
+                },
             });
         }
         let averaged = state.competitions()?.iter().any(|c| c.id == competition.id && c.averaged);
@@ -275,7 +284,7 @@ fn record(
         change.add_standing(one.submission, &round.rules_sha256, loss_and_winner)?;
         let entrant = entrants.iter().find(|entrant| entrant.submission == one.submission);
         if let (EvaluationOutcome::Rejected, Some(entrant), Some(reason)) =
-            (one.outcome, entrant.filter(|entrant| !entrant.gone), &one.reason)
+            (one.outcome, entrant.filter(|entrant| entrant.fate == Fate::Current), &one.reason)
         {
             change.reject_submission(one.submission, reason)?;
             change.event(&Occurrence {
