@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use walkdir::WalkDir;
@@ -130,14 +130,35 @@ fn names(folder: &Path) -> Vec<String> {
 /// Bytes on the disk of what was downloaded for these revisions.
 fn bytes<'a>(entries: impl Iterator<Item = &'a Entry>) -> u64 {
     let mut paths = BTreeSet::new();
-    for entry in entries {
-        for digest in &entry.digests {
-            paths.insert(entry.repository.blob(digest));
-            paths.insert(entry.repository.partial(digest));
+    for Entry { repository, commit, digests, .. } in entries {
+        for digest in digests {
+            paths.insert(repository.blob(digest));
+            paths.insert(repository.partial(digest));
         }
+        paths.extend(copies(&repository.view(commit)));
     }
     let sizes = paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|found| found.len());
     sizes.fold(0, u64::saturating_add)
+}
+
+/// Files of a folder that are no second name of a blob: a file system without links
+/// has copies.
+fn copies(folder: &Path) -> Vec<PathBuf> {
+    let entries = WalkDir::new(folder).max_depth(MAX_FOLDER_DEPTH + 1).into_iter().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    let alone = files.filter(|entry| entry.metadata().is_ok_and(|found| has_one_name(&found)));
+    alone.map(walkdir::DirEntry::into_path).collect()
+}
+
+#[cfg(unix)]
+fn has_one_name(file: &fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(file) == 1
+}
+
+/// How many names a file has is not told here.
+#[cfg(not(unix))]
+fn has_one_name(_file: &fs::Metadata) -> bool {
+    false
 }
 
 /// Removes a revision, unless it is in use.
@@ -177,7 +198,7 @@ fn linked(repository: &RepositoryCache, commit: &str) -> Vec<String> {
 }
 
 /// The links of a snapshot, each with the name of its blob.
-fn links(snapshot: &Path) -> Vec<(std::path::PathBuf, String)> {
+fn links(snapshot: &Path) -> Vec<(PathBuf, String)> {
     let entries = WalkDir::new(snapshot).max_depth(MAX_FOLDER_DEPTH + 1).into_iter();
     let link = |entry: Result<walkdir::DirEntry, walkdir::Error>| {
         let entry = entry.ok()?;

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use evaltasks_core::source::ModelSource;
 use evaltasks_hub::hub::{Pinned, Token};
 use evaltasks_hub::net::{Clock, NetLimits, RetryPolicy};
-use evaltasks_hub::{FetchProgress, Hub, HubOptions, HubSettings};
+use evaltasks_hub::{FetchProgress, Hub, HubOptions, HubSettings, downloaded_bytes};
 
 use server::{Content, Fault, HubFile, What, large, small};
 
@@ -178,6 +178,22 @@ fn a_model_is_fetched_once_and_only_what_it_needs() {
     assert_eq!(offline.model(&pinned, None).unwrap(), path);
     assert_eq!(offline.tokenizer(&pinned).unwrap(), path);
     assert_eq!(server.take_log().len(), 0);
+}
+
+/// Where there are no links, what is there twice counts twice.
+#[test]
+fn copies_count_as_what_they_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server::Hub::start(content());
+    let hub = Hub::new(settings(&server, folder.path()), options(&Arc::default()));
+    let path = hub.model(&pinned(FIRST), None).unwrap();
+    let all: usize = read_folder(&path).values().map(Vec::len).sum();
+    assert_eq!(downloaded_bytes(folder.path()), all as u64);
+    let name = path.join("model.safetensors");
+    let content = fs::read(&name).unwrap();
+    fs::remove_file(&name).unwrap();
+    fs::write(&name, &content).unwrap();
+    assert_eq!(downloaded_bytes(folder.path()), (all + content.len()) as u64);
 }
 
 /// A disk that changed a file makes no other model of it.
