@@ -27,6 +27,9 @@ use super::*;
 use crate::report::ReportError;
 use crate::round::{Plan, RoundError};
 
+mod killed;
+mod mechanism;
+
 /// Two competitions; `more` is added to the first one's ranking.
 pub fn subnet(more: &str) -> Subnet {
     let competition = |key: &str, id: u32, share: f64, more: &str| {
@@ -447,94 +450,6 @@ fn after_a_dry_run_weights_are_sent() {
     assert_eq!(scene.told(EventKind::WeightsPlanned)[0].2, "none were set before");
 }
 
-/// From a commitment on a network to the weights of its miner, in the second of
-/// two mechanisms.
-#[test]
-fn weights_are_set_in_the_mechanism_that_is_followed() {
-    let (wallets, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let participants = [("validator", 5), ("miner", 0)].map(|(name, tokens)| {
-        let [hotkey, coldkey] =
-            ["hotkey", "coldkey"].map(|kind| DevelopmentKey::new(name, kind).unwrap());
-        write_wallet(wallets.path(), name, &coldkey, &hotkey).unwrap();
-        let (hotkey, coldkey) = (hotkey.address().to_string(), coldkey.address().to_string());
-        Participant { hotkey, coldkey, stake: tokens * UNITS_PER_TOKEN }
-    });
-    let mechanisms = Mechanisms::new(2).unwrap();
-    let genesis = Genesis {
-        subnet: LocalSubnet { mechanisms, ..quick_subnet(9, 100) },
-        participants: participants.into(),
-        seed: "7".parse().unwrap(),
-        block_time_ms: 12_000,
-        start_ms: 1_790_000_000_000,
-        finality_lag: 2,
-    };
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let options = LocalnetOptions { listen, genesis, is_paced: false, faults: vec![] };
-    let network = Localnet::start(options).unwrap();
-    let produce = |blocks| (0..blocks).for_each(|_| network.produce_block().unwrap());
-    let client = |name| {
-        let opened = open_hotkey(wallets.path(), name, HOTKEY, |_: &Path| None).unwrap();
-        Subtensor::new(SubtensorOptions {
-            endpoints: vec![network.url().parse().unwrap()],
-            netuid: 9,
-            mechanism: 1,
-            hotkey: Some(opened.hotkey),
-            ..SubtensorOptions::default()
-        })
-        .unwrap()
-    };
-    // Blocks come when somebody waits for one.
-    fn with_blocks<T: Send>(network: &Localnet, doing: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let handle = scope.spawn(doing);
-            while !handle.is_finished() {
-                if network.pending() > 0 {
-                    (0..4).for_each(|_| network.produce_block().unwrap());
-                }
-                std::thread::yield_now();
-            }
-            handle.join().unwrap()
-        })
-    }
-
-    produce(3);
-    let (miner, chain) = (client("miner"), client("validator"));
-    let id = ModelId {
-        namespace: "org".to_owned(),
-        name: "model".to_owned(),
-        commit: Some("ab".repeat(20)),
-        hash: None,
-        secure_hash: None,
-        competition_id: 1,
-    };
-    with_blocks(&network, || miner.commit(id.to_string().as_bytes())).unwrap();
-    produce(120);
-
-    let identity = Identity {
-        netuid: 9,
-        genesis: chain.block_hash(0).unwrap(),
-        hotkey: chain.hotkey().unwrap().to_string(),
-    };
-    let models =
-        [("org/model".to_owned(), ("1.0".to_owned(), ModelReference::Directory("/".into())))];
-    let works = FakeWorks { models: models.into(), measured: Arc::default(), no_verdict: None };
-    let state = State::open(folder.path(), &identity).unwrap();
-    let parts = Parts {
-        file: "test.yaml".to_owned(),
-        settings: Settings { weights_at_once: true, ..Settings::default() },
-        hotkey: identity.hotkey.clone(),
-        chain: Arc::new(chain),
-        works: Box::new(works),
-        cancelled: Arc::default(),
-        on_view: Box::new(|_| {}),
-        subnet: subnet(""),
-    };
-    let validator = Validator::new(parts, state).unwrap();
-    with_blocks(&network, || once(&validator)).unwrap();
-    assert_eq!(network.weights(1)[0], [(1, 65535)]);
-    assert_eq!(network.weights(0)[0], []);
-}
-
 type NewestBlock = dyn Fn(&OfflineChain) -> Result<u64, SourceError> + Send + Sync;
 type SetWeights =
     dyn Fn(&OfflineChain, &[(u16, f64)]) -> Result<Receipt, SetWeightsError> + Send + Sync;
@@ -585,60 +500,6 @@ fn self_making(rehearsal: Rehearsal) -> Otherwise {
         block: Box::new(move |_| Ok(rehearsal.lock().unwrap().advance()?)),
         set_weights: Box::new(|chain, weights| chain.set_weights(weights)),
     }
-}
-
-/// Kills the validator when its weights, or `others` in their place, are in a
-/// block, and it has not heard of it.
-fn killing(chain: &Arc<OfflineChain>, others: Option<&'static [(u16, f64)]>) -> Otherwise {
-    Otherwise {
-        chain: Arc::clone(chain),
-        block: Box::new(|chain| chain.block()),
-        set_weights: Box::new(move |chain, weights| {
-            chain.set_weights(others.unwrap_or(weights))?;
-            panic!("killed");
-        }),
-    }
-}
-
-/// What becomes of weights whose validator was killed when they were in block
-/// 713 and it knew block 710 as final; `others` are there in their place.
-#[track_caller]
-fn check_killed(others: Option<&'static [(u16, f64)]>, state: WeightsState, reason: Option<&str>) {
-    let mut scene = Scene::new(&[miner(2, 300, "2.0")], Settings::default(), None);
-    scene.play(361, 709);
-    let Scene { mut rehearsal, mut validator, _folder: folder, .. } = scene;
-    let chain = rehearsal.chain();
-    rehearsal.advance_to(712).unwrap();
-    validator.parts.chain = Arc::new(killing(&chain, others));
-    let view = chain.view(710).unwrap();
-    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = validator.take_turns(&view);
-    }));
-    assert!(killed.is_err());
-    let Validator { parts, state: held, .. } = validator;
-    drop(held);
-    let identity = offline::identity(&parts.subnet);
-    let held = State::open(folder.path(), &identity).unwrap();
-    let validator =
-        Validator::new(Parts { chain: Arc::clone(&chain) as Arc<dyn Chain>, ..parts }, held);
-    let validator = validator.unwrap();
-    // It is started before the block with them is final.
-    for block in 711..=780 {
-        rehearsal.advance_to(block + 2).unwrap();
-        validator.take_turns(&chain.view(block).unwrap()).unwrap();
-    }
-    let weights = validator.state().ask(|q| q.weights_page(None, 10)).unwrap();
-    assert_eq!(weights.len(), 1);
-    assert_eq!((weights[0].state, weights[0].reason.as_deref()), (state, reason));
-    let block = weights[0].receipt.as_ref().map(|receipt| receipt.block);
-    assert_eq!(block, (state == WeightsState::Final).then_some(713));
-}
-
-#[test]
-fn weights_that_nothing_was_heard_of_are_found() {
-    check_killed(None, WeightsState::Final, None);
-    let reason = "the chain has others than were sent, of block 713";
-    check_killed(Some(&[(1, 1.0)]), WeightsState::Failed, Some(reason));
 }
 
 #[test]
