@@ -7,6 +7,7 @@ pub mod history;
 pub mod http;
 pub mod journal;
 pub mod local_hub;
+mod memory;
 pub mod operate;
 pub mod report;
 pub mod round;

@@ -96,8 +96,9 @@ impl State {
     }
 
     /// Sets the weights of the commits whose epoch has come, one mechanism after
-    /// the other, and gives the mechanisms and hotkeys of those that could be set. What cannot be opened yet waits until
-    /// the epoch is over; what is of an earlier one is forgotten.
+    /// the other, and gives the mechanisms and hotkeys of those that could be set.
+    /// What cannot be opened yet waits until the epoch is over; what is of an
+    /// earlier one is forgotten.
     pub fn reveal(
         &mut self,
         subnet: &LocalSubnet,

@@ -77,7 +77,7 @@ pub(super) struct Report {
     /// SHA-256 over the names and contents of all files; none of a model that
     /// is not on this machine.
     pub model_sha256: Option<String>,
-    /// SHA-256 over all tensors, whatever their names and files; none of such a
+    /// BLAKE3 over all tensors, whatever their names and files; none of such a
     /// model either.
     tensors_blake3: Option<String>,
     /// Over the contents of all files, as subnet 9 hashes directories; none of

@@ -11,6 +11,7 @@ use evaltasks_core::document::Bytes;
 
 use super::Outcome;
 use super::engine::{EngineArguments, open_tokenizer};
+use crate::memory::machine_bytes;
 use crate::worker::{MAX_SILENCE, WorkerBackend, WorkerOptions, serve};
 
 /// What one worker may use.
@@ -86,21 +87,15 @@ fn own_program() -> Result<PathBuf> {
 /// Nine tenths of the machine's memory, or of what the control group of a
 /// container may have: a model that wants more ends before the system looks for
 /// something to end.
-#[cfg(target_os = "linux")]
 fn default_max_memory() -> Option<u64> {
-    let info = rustix::system::sysinfo();
-    let machine = info.totalram.saturating_mul(info.mem_unit.into());
+    let machine = machine_bytes()?;
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
     let group = group.and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX);
     Some(machine.min(group) / 10 * 9)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn default_max_memory() -> Option<u64> {
-    None
-}
-
-/// Ends with its parent, and sooner than it when memory is short; never takes more memory than it may.
+/// Ends with its parent, and sooner than it when memory is short; never takes
+/// more memory than it may.
 #[cfg(target_os = "linux")]
 fn limit_process(max_memory: Option<u64>) -> Result<()> {
     use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};

@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::report::visible;
 use limits::{MAX_CONNECTIONS, MAX_END_TIME, MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_HEADERS};
 
 /// Sent with every answer: nothing is loaded from elsewhere, run, framed or kept.
@@ -130,6 +131,7 @@ impl Listening {
     /// When the system gives no thread.
     pub fn serve(self, router: Router, connection_time: Duration) -> Result<Server, ServerError> {
         let Listening { runtime, listener, address } = self;
+        let router = router.fallback(nothing_there).method_not_allowed_fallback(only_reads);
         let router = router.layer(middleware::from_fn(guard));
         let (end, ended) = oneshot::channel();
         let work = move || {
@@ -283,6 +285,15 @@ fn is_own(headers: &HeaderMap) -> bool {
     };
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+async fn nothing_there(request: Request) -> Response {
+    let path = visible(request.uri().path());
+    refuse(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))
+}
+
+async fn only_reads() -> Response {
+    refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are understood here")
 }
 
 /// An answer that says why there is none.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -47,13 +47,6 @@ pub fn router(hub: Arc<LocalHub>) -> Router {
             }),
         )
         .route("/{organisation}/{name}/resolve/{revision}/{*path}", get(resolve))
-        .fallback(async |request: Request| {
-            let path = visible(request.uri().path());
-            refuse(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))
-        })
-        .method_not_allowed_fallback(async || {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are understood here")
-        })
         .with_state(hub)
 }
 

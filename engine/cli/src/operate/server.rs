@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawPathParams, RawQuery, Request, State};
+use axum::extract::{RawPathParams, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,7 +15,6 @@ use super::limits::MAX_CONNECTION_TIME;
 use super::site::{self, Site};
 use super::{metrics, openapi, page};
 use crate::http::{self, JSON, Listen, Listening, refuse};
-use crate::report::visible;
 use crate::validator::state::StateError;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -90,13 +89,6 @@ fn router(site: Arc<Site>) -> Router {
         .route("/", get(overview))
         .route("/competitions/{competition}", get(competition_page))
         .route("/events", get(events_page))
-        .fallback(async |request: Request| {
-            let path = visible(request.uri().path());
-            refuse(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))
-        })
-        .method_not_allowed_fallback(async || {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are understood here")
-        })
         .with_state(site)
 }
 

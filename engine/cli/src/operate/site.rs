@@ -26,7 +26,7 @@ use crate::validator::state::{
     EvaluationRecord, EventKind, Found, HistoryPoint, Queries, Reader, RoundRecord, StateError,
     SubmissionFilter, SubmissionRecord, SubmissionState,
 };
-use crate::validator::{Task, fault_key, fault_since_key};
+use crate::validator::{Task, fault_since_key, noted_faults};
 
 /// A running validator, as others look at it.
 pub struct Site {
@@ -140,7 +140,7 @@ pub fn status(site: &Site) -> Result<Status, StateError> {
                 .into_iter()
                 .map(|(in_state, count)| (in_state.word().to_owned(), count))
                 .collect(),
-            competitions: competitions_in(site, &state)?,
+            competitions: competitions_in(site, &state, |_| true)?,
             queue: state.queue(MAX_LISTED_SUBMISSIONS)?,
             rejected: state.submission_page(&rejected, None, MAX_LISTED_SUBMISSIONS)?,
             events: state.event_page(None, None, MAX_LISTED_EVENTS)?,
@@ -175,15 +175,12 @@ fn judge(site: &Site, faults: &[Fault], unreadable: Option<&str>) -> Health {
 
 /// What the validator noted of its parts that do not work.
 fn faults(state: &Queries<'_>) -> Found<Vec<Fault>> {
-    let mut faults = Vec::new();
-    for task in Task::ALL {
-        if let Some(reason) = state.meta(&fault_key(*task))? {
-            let since = state.meta(&fault_since_key(*task))?;
-            let since_block = since.and_then(|block| block.parse().ok());
-            faults.push(Fault { task: task.name().to_owned(), reason, since_block });
-        }
-    }
-    Ok(faults)
+    let fault = |(task, reason): (Task, String)| {
+        let since = state.meta(&fault_since_key(task))?;
+        let since_block = since.and_then(|block| block.parse().ok());
+        Ok(Fault { task: task.name().to_owned(), reason, since_block })
+    };
+    noted_faults(state)?.into_iter().map(fault).collect()
 }
 
 /// All competitions of the file, by id.
@@ -191,7 +188,7 @@ fn faults(state: &Queries<'_>) -> Found<Vec<Fault>> {
 /// # Errors
 /// When the state cannot be read.
 pub fn competitions(site: &Site) -> Result<Vec<CompetitionStatus>, StateError> {
-    site.ask(|state| competitions_in(site, &state))
+    site.ask(|state| competitions_in(site, &state, |_| true))
 }
 
 /// One competition of the file.
@@ -202,11 +199,16 @@ pub fn competition(
     site: &Site,
     rules: &Competition,
 ) -> Result<Option<CompetitionStatus>, StateError> {
-    let all = competitions(site)?;
-    Ok(all.into_iter().find(|one| one.id == rules.id))
+    let found = site.ask(|state| competitions_in(site, &state, |one| one.id == rules.id))?;
+    Ok(found.into_iter().next())
 }
 
-fn competitions_in(site: &Site, state: &Queries<'_>) -> Found<Vec<CompetitionStatus>> {
+/// Those that are wanted: what one gives hangs on all.
+fn competitions_in(
+    site: &Site,
+    state: &Queries<'_>,
+    is_wanted: impl Fn(&Competition) -> bool,
+) -> Found<Vec<CompetitionStatus>> {
     let head = site.live.chain().head_block;
     let mut all: Vec<&Competition> = site.subnet.competitions.iter().collect();
     all.sort_by_key(|competition| competition.id);
@@ -226,8 +228,8 @@ fn competitions_in(site: &Site, state: &Queries<'_>) -> Found<Vec<CompetitionSta
         });
     }
     let emission = emission(&found);
-    let status = |(one, emission)| competition_in(one, &emission, state);
-    found.into_iter().zip(emission).map(status).collect()
+    let wanted = found.into_iter().zip(emission).filter(|(one, _)| is_wanted(one.rules));
+    wanted.map(|(one, emission)| competition_in(one, &emission, state)).collect()
 }
 
 /// A competition with what is known of it.

@@ -10,6 +10,7 @@ use evaltasks_core::source::{ModelReference, ModelSource, SourceError};
 use evaltasks_hub::{HubError, HubFault};
 
 use super::guard::guard_fetch;
+use crate::memory::machine_bytes;
 
 /// Models that wait for their turn, beside the one that is being fetched.
 const QUEUE: usize = 1;
@@ -101,7 +102,8 @@ fn read_ahead(path: &Path) {
         let bytes = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.len();
         Some((path, bytes))
     });
-    let mut left = memory_bytes() / PART_OF_MEMORY;
+    // Where it is not known, nothing is read ahead.
+    let mut left = machine_bytes().unwrap_or(0) / PART_OF_MEMORY;
     for (path, bytes) in files {
         let Some(rest) = left.checked_sub(bytes) else { return };
         left = rest;
@@ -110,23 +112,11 @@ fn read_ahead(path: &Path) {
 }
 
 #[cfg(target_os = "linux")]
-fn memory_bytes() -> u64 {
-    let info = rustix::system::sysinfo();
-    info.totalram.saturating_mul(info.mem_unit.into())
-}
-
-#[cfg(target_os = "linux")]
 fn will_need(path: &Path) {
     // It is a hint: whatever comes of it, the file can be read.
     if let Ok(file) = fs::File::open(path) {
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
     }
-}
-
-/// Elsewhere nothing is read ahead.
-#[cfg(not(target_os = "linux"))]
-fn memory_bytes() -> u64 {
-    0
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -22,8 +22,8 @@ use super::evaluate::{Evaluation, Outcome};
 /// there is no verdict.
 ///
 /// A submission that was evaluated competes, even if it failed; one that was
-/// rejected, is too recent, cannot be had now or copies another does not, and so changes nothing
-/// for the rest. Copies of the same numbers show the score of their original,
+/// rejected, is too recent, cannot be had now or copies another does not, and so
+/// changes nothing for the rest. Copies of the same numbers show the score of their original,
 /// behind everybody who competes.
 pub fn judge(
     competition: &Competition,

@@ -37,7 +37,7 @@ use crate::report::ReportError;
 use crate::round::reason;
 use decide::Settings;
 use limits::MAX_ROUND_REST_BLOCKS;
-use state::{EventKind, Occurrence, RoundState, State, StateError};
+use state::{EventKind, Found, Occurrence, Queries, RoundState, State, StateError};
 
 pub use live::{CANCELLED_SEEN_AFTER, backoff, live, once};
 pub use turns::Task;
@@ -264,14 +264,7 @@ impl Validator {
     /// # Errors
     /// When the state cannot be read.
     pub fn has_faults(&self) -> Result<bool, StateError> {
-        self.state().ask(|state| {
-            for task in Task::ALL {
-                if state.meta(&fault_key(*task))?.is_some() {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
+        self.state().ask(|state| Ok(!noted_faults(&state)?.is_empty()))
     }
 
     /// Whether the last round of every competition that is active at a block
@@ -299,6 +292,17 @@ impl Validator {
 /// The key of `meta` under which it stands why a task does not work.
 pub(crate) fn fault_key(task: Task) -> String {
     format!("fault:{}", task.name())
+}
+
+/// The tasks that do not work, and why.
+pub(crate) fn noted_faults(state: &Queries<'_>) -> Found<Vec<(Task, String)>> {
+    let mut faults = Vec::new();
+    for task in Task::ALL {
+        if let Some(reason) = state.meta(&fault_key(*task))? {
+            faults.push((*task, reason));
+        }
+    }
+    Ok(faults)
 }
 
 /// The key of `meta` under which the block stands since which it does not.
